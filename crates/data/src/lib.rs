@@ -1,0 +1,1 @@
+//! Evenkeel's data: story corpus, text files, token shards, deterministic batches.

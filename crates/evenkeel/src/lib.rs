@@ -1,0 +1,1 @@
+//! Pretrains small language models on any GPU that wgpu reaches.

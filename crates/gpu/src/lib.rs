@@ -1,0 +1,1 @@
+//! Evenkeel's wgpu executor: adapters, pipelines from cards, readback.

@@ -1,0 +1,1 @@
+//! Evenkeel's language models: configuration, parameters, layers with their backward.

@@ -1,0 +1,1 @@
+//! Evenkeel's training step as data: recorder, reverse pass, memory plan, CPU executor.

@@ -1,0 +1,1 @@
+//! Evenkeel's training loop: optimizer, schedules, checkpoints, metrics, evaluation, generation.
