@@ -29,6 +29,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    accumulate,
     rms_norm_fwd,
 }
 
