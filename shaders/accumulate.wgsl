@@ -1,5 +1,5 @@
-// y[i] = x[i], or y[i] += x[i] with accumulate.
-// A workgroup owns 1024 elements; a lane owns every 64th of them, 16 in all, so that neighbours load neighbours.
+// y[i] = x[i], or y[i] += x[i] with accumulate
+// A workgroup owns 64 elements, a lane one.
 #import grid
 
 struct Params {
@@ -19,13 +19,11 @@ fn accumulate(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = group_index(workgroup, grid, params.group_offset) * 1024u + lane;
-    let end = min(first + 1024u, params.N);
-    for (var i = first; i < end; i += 64u) {
-        if params.accumulate != 0u {
-            y[i] += x[i];
-        } else {
-            y[i] = x[i];
-        }
+    let i = group_index(workgroup, grid, params.group_offset) * 64u + lane;
+    if i >= params.N { return; } // the last group's tail, and the fold's overshoot
+    if params.accumulate != 0u {
+        y[i] += x[i];
+    } else {
+        y[i] = x[i];
     }
 }

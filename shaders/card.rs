@@ -174,13 +174,17 @@ impl Variant {
         }
     }
 
-    /// Whether `device` can run it on these params.
-    pub fn runs(&self, device: &Device, params: &Params) -> bool {
-        let able = match self.needs {
+    /// Whether `device` has what it needs.
+    pub fn able(&self, device: &Device) -> bool {
+        match self.needs {
             Needs::Nothing => true,
             Needs::Subgroup { min, max } => device.subgroup_size.is_some_and(|size| (min..=max).contains(&size)),
-        };
-        able && (self.fits)(params)
+        }
+    }
+
+    /// Whether `device` can run it on these params.
+    pub fn runs(&self, device: &Device, params: &Params) -> bool {
+        self.able(device) && (self.fits)(params)
     }
 }
 

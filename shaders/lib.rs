@@ -6,6 +6,7 @@
 
 mod card;
 mod params;
+mod reduce;
 mod reflect;
 mod source;
 mod values;
@@ -19,7 +20,25 @@ pub use reflect::{Binding, Element, Member, ReflectError, Reflection, reflect};
 pub use source::{SourceError, expand};
 pub use values::{Case, Fill, Values};
 
+/// Calls the macro `$each` with the names of all kernels, in alphabetical order.
+#[macro_export]
 macro_rules! kernels {
+    ($each:ident) => {
+        $each! {
+            accumulate,
+            add,
+            column_sum,
+            fill,
+            rms_norm_bwd_w,
+            rms_norm_bwd_x,
+            rms_norm_fwd,
+            scale,
+            sum,
+        }
+    };
+}
+
+macro_rules! declare {
     ($($name:ident),* $(,)?) => {
         $(pub mod $name;)*
 
@@ -28,10 +47,7 @@ macro_rules! kernels {
     };
 }
 
-kernels! {
-    accumulate,
-    rms_norm_fwd,
-}
+kernels!(declare);
 
 /// The card of the kernel called `name`.
 pub fn card(name: &str) -> Option<&'static Card> {
