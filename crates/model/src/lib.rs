@@ -1,1 +1,8 @@
 //! Evenkeel's language models: configuration, parameters, layers with their backward.
+
+pub mod config;
+pub mod error;
+pub mod init;
+pub mod parameters;
+
+pub use error::ModelError;
