@@ -91,8 +91,8 @@ fn sin_cos(angle: f64) -> (f64, f64) {
     let (mut sin, mut cos) = (1.0, 1.0);
     for k in (1..9).rev() {
         let even = f64::from(2 * k);
-        sin = 1.0 - sin * square / (even * (even + 1.0));
-        cos = 1.0 - cos * square / (even * (even - 1.0));
+        sin = 1.0 - sin * square * (1.0 / (even * (even + 1.0)));
+        cos = 1.0 - cos * square * (1.0 / (even * (even - 1.0)));
     }
     (angle * sin, cos)
 }
