@@ -228,10 +228,17 @@ mod tests {
     }
 
     #[test]
-    fn extreme_bits_give_finite_numbers() {
-        for radius in [0, 1 << 11, u64::MAX] {
-            for angle in [0, 1 << 62, u64::MAX] {
-                assert!(normal_pair(radius, angle).iter().all(|z| z.is_finite()));
+    fn pairs_have_the_radius_of_box_and_muller() {
+        for radius_bits in [0, 1 << 11, u64::MAX, 0x0123_4567_89ab_cdef] {
+            for angle_bits in [0, 1 << 62, u64::MAX, 0xfedc_ba98_7654_3210] {
+                let [x, y] = normal_pair(radius_bits, angle_bits);
+                let u = ((radius_bits >> 11) + 1) as f64 / 2_f64.powi(53);
+                let expected = -2.0 * u.ln();
+                let error = (x * x + y * y - expected).abs();
+                assert!(
+                    error <= 16.0 * f64::EPSILON * expected,
+                    "{radius_bits:x} {angle_bits:x}"
+                );
             }
         }
     }

@@ -81,6 +81,10 @@ fn rope_theta_is_found_where_transformers_finds_it() {
         ),
         (json!({"rope_theta": 1e3, "rope_scaling": {}}), 1e3),
         (
+            json!({"rope_scaling": {}, "rope_parameters": {"rope_theta": 2e3}}),
+            2e3,
+        ),
+        (
             json!({"rope_scaling": {"rope_type": "default", "rope_theta": 7e3}, "rope_parameters": {"rope_theta": 2e3}}),
             7e3,
         ),
