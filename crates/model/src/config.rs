@@ -49,9 +49,8 @@ impl LlamaConfig {
     /// # Errors
     /// Text that is not a JSON object; a field that is missing, of the wrong type, impossible or unsupported.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
-        let value: Value = serde_json::from_str(text).map_err(|e| ModelError::NotAnObject {
-            got: format!("text that is not JSON: {e}"),
-        })?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| ModelError::NotAnObject { got: format!("text that is not JSON: {e}") })?;
         Self::from_value(&value)
     }
 
@@ -60,24 +59,18 @@ impl LlamaConfig {
     /// # Errors
     /// As [`LlamaConfig::from_json`].
     pub fn from_value(value: &Value) -> Result<Self, ModelError> {
-        let object = value.as_object().ok_or_else(|| ModelError::NotAnObject {
-            got: excerpt(value),
-        })?;
+        let object = value.as_object().ok_or_else(|| ModelError::NotAnObject { got: excerpt(value) })?;
         let fields = Fields(object);
         fields.refuse_unsupported()?;
         let hidden_size = fields.required_extent("hidden_size")?;
         let num_attention_heads = fields.required_extent("num_attention_heads")?;
         let head_dim = match fields.extent("head_dim")? {
             Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(num_attention_heads) => {
-                hidden_size / num_attention_heads
-            }
+            None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
             None => {
                 return Err(invalid(
                     "hidden_size",
-                    format!(
-                        "a multiple of num_attention_heads {num_attention_heads}, or head_dim given"
-                    ),
+                    format!("a multiple of num_attention_heads {num_attention_heads}, or head_dim given"),
                     hidden_size,
                 ));
             }
@@ -88,14 +81,10 @@ impl LlamaConfig {
             intermediate_size: fields.required_extent("intermediate_size")?,
             num_hidden_layers: fields.required_extent("num_hidden_layers")?,
             num_attention_heads,
-            num_key_value_heads: fields
-                .extent("num_key_value_heads")?
-                .unwrap_or(num_attention_heads),
+            num_key_value_heads: fields.extent("num_key_value_heads")?.unwrap_or(num_attention_heads),
             head_dim,
             max_position_embeddings: fields.extent("max_position_embeddings")?.unwrap_or(2048),
-            rms_norm_eps: fields
-                .number("rms_norm_eps", "rms_norm_eps")?
-                .unwrap_or(1e-6),
+            rms_norm_eps: fields.number("rms_norm_eps", "rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta: fields.rope_theta()?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         };
@@ -124,32 +113,17 @@ impl LlamaConfig {
         }
         if self.num_hidden_layers > MAX_LAYERS {
             let expected = format!("at most {MAX_LAYERS}");
-            return Err(invalid(
-                "num_hidden_layers",
-                expected,
-                self.num_hidden_layers,
-            ));
+            return Err(invalid("num_hidden_layers", expected, self.num_hidden_layers));
         }
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
-            let expected = format!(
-                "a divisor of num_attention_heads {}",
-                self.num_attention_heads
-            );
-            return Err(invalid(
-                "num_key_value_heads",
-                expected,
-                self.num_key_value_heads,
-            ));
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let expected = format!("a divisor of num_attention_heads {}", self.num_attention_heads);
+            return Err(invalid("num_key_value_heads", expected, self.num_key_value_heads));
         }
         if !self.head_dim.is_multiple_of(2) {
             let expected = "an even number (RoPE rotates pairs)".to_owned();
             return Err(invalid("head_dim", expected, self.head_dim));
         }
-        if !matches!(self.num_attention_heads.checked_mul(self.head_dim), Some(width) if width <= MAX_EXTENT)
-        {
+        if !matches!(self.num_attention_heads.checked_mul(self.head_dim), Some(width) if width <= MAX_EXTENT) {
             let expected = format!(
                 "at most {} for num_attention_heads {}",
                 MAX_EXTENT / self.num_attention_heads,
@@ -157,10 +131,7 @@ impl LlamaConfig {
             );
             return Err(invalid("head_dim", expected, self.head_dim));
         }
-        for (field, number) in [
-            ("rms_norm_eps", self.rms_norm_eps),
-            ("rope_theta", self.rope_theta),
-        ] {
+        for (field, number) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
             // Kernels take both as f32, where a tiny number would be zero and a huge one infinite.
             if !(number as f32 > 0.0 && (number as f32).is_finite()) {
                 let got = format!("{number:?}");
@@ -230,8 +201,7 @@ impl Fields<'_> {
     }
 
     fn required_extent(&self, field: &'static str) -> Result<usize, ModelError> {
-        self.extent(field)?
-            .ok_or_else(|| invalid(field, expected_extent(), "nothing"))
+        self.extent(field)?.ok_or_else(|| invalid(field, expected_extent(), "nothing"))
     }
 
     /// The number under `key`, called `field` in errors.
@@ -297,19 +267,13 @@ impl Fields<'_> {
         if let Some(parameters) = &parameters {
             parameters.refuse_rope_type(["rope_parameters.rope_type", "rope_parameters.type"])?;
             if let Some(nested) = parameters.0.values().find(|value| value.is_object()) {
-                return Err(unsupported(
-                    "rope_parameters",
-                    nested,
-                    "one set of parameters for all layers",
-                ));
+                return Err(unsupported("rope_parameters", nested, "one set of parameters for all layers"));
             }
         }
         let chosen = match scaling.filter(|fields| !fields.0.is_empty()) {
             Some(scaling) => scaling.number("rope_theta", "rope_scaling.rope_theta")?,
             None => match parameters {
-                Some(parameters) => {
-                    parameters.number("rope_theta", "rope_parameters.rope_theta")?
-                }
+                Some(parameters) => parameters.number("rope_theta", "rope_parameters.rope_theta")?,
                 None => None,
             },
         };
@@ -328,9 +292,7 @@ impl Fields<'_> {
             }
         }
         match self.get("partial_rotary_factor") {
-            Some(value) if value.as_f64() != Some(1.0) => {
-                Err(unsupported("partial_rotary_factor", value, "1"))
-            }
+            Some(value) if value.as_f64() != Some(1.0) => Err(unsupported("partial_rotary_factor", value, "1")),
             _ => Ok(()),
         }
     }
@@ -341,19 +303,11 @@ fn expected_extent() -> String {
 }
 
 fn invalid(field: &'static str, expected: String, got: impl ToString) -> ModelError {
-    ModelError::Config {
-        field,
-        expected,
-        got: got.to_string(),
-    }
+    ModelError::Config { field, expected, got: got.to_string() }
 }
 
 fn unsupported(field: &'static str, value: &Value, expected: &'static str) -> ModelError {
-    ModelError::Unsupported {
-        field,
-        value: excerpt(value),
-        expected,
-    }
+    ModelError::Unsupported { field, value: excerpt(value), expected }
 }
 
 /// A value as JSON, cut to fit an error line.

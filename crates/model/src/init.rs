@@ -99,9 +99,7 @@ fn sin_cos(angle: f64) -> (f64, f64) {
 
 /// The 64-bit FNV-1a hash (Fowler, Noll, Vo).
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -111,11 +109,7 @@ mod tests {
     const STD: f64 = 0.02;
 
     fn matrix(name: &str, rows: usize, columns: usize) -> ParameterSpec {
-        ParameterSpec {
-            name: name.to_owned(),
-            shape: vec![rows, columns],
-            kind: ParameterKind::Matrix { layer: 0 },
-        }
+        ParameterSpec { name: name.to_owned(), shape: vec![rows, columns], kind: ParameterKind::Matrix { layer: 0 } }
     }
 
     fn draw(name: &str, elements: usize, seed: u64) -> Vec<f32> {
@@ -131,28 +125,17 @@ mod tests {
     #[test]
     fn moments_are_those_of_the_normal_distribution() {
         for (seed, name) in [(0, "a"), (1, "a"), (0, "model.layers.3.mlp.up_proj.weight")] {
-            let z: Vec<f64> = draw(name, 400_001, seed)
-                .iter()
-                .map(|&w| f64::from(w) / STD)
-                .collect();
+            let z: Vec<f64> = draw(name, 400_001, seed).iter().map(|&w| f64::from(w) / STD).collect();
             let n = z.len() as f64;
             // Four standard deviations of each estimator: Var z^2 = 2, Var z^3 = 15, Var z^4 = 96.
-            for (power, expected, variance) in
-                [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)]
-            {
+            for (power, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
                 let error = moment(&z, power) - expected;
-                assert!(
-                    error.abs() < 4.0 * f64::sqrt(variance / n),
-                    "power {power}: {error}"
-                );
+                assert!(error.abs() < 4.0 * f64::sqrt(variance / n), "power {power}: {error}");
             }
             // The share beyond two standard deviations is erfc(sqrt 2).
             let p = 0.045_500_263_896;
             let share = z.iter().filter(|z| z.abs() > 2.0).count() as f64 / n;
-            assert!(
-                (share - p).abs() < 4.0 * f64::sqrt(p * (1.0 - p) / n),
-                "{share}"
-            );
+            assert!((share - p).abs() < 4.0 * f64::sqrt(p * (1.0 - p) / n), "{share}");
             // Neighbours and halves of a pair are independent: Var (z z') = 1.
             for lag in [1, 2, 3] {
                 let products: Vec<f64> = z.windows(lag + 1).map(|w| w[0] * w[lag]).collect();
@@ -166,11 +149,8 @@ mod tests {
         let n = 100_000;
         let a = draw("a", n, 0);
         for other in [draw("b", n, 0), draw("a", n, 1)] {
-            let products: Vec<f64> = a
-                .iter()
-                .zip(&other)
-                .map(|(&x, &y)| f64::from(x) * f64::from(y) / (STD * STD))
-                .collect();
+            let products: Vec<f64> =
+                a.iter().zip(&other).map(|(&x, &y)| f64::from(x) * f64::from(y) / (STD * STD)).collect();
             assert!(moment(&products, 1).abs() < 4.0 / f64::sqrt(n as f64));
         }
     }
@@ -189,10 +169,7 @@ mod tests {
     fn norms_start_at_one() {
         let mut spec = matrix("model.norm.weight", 1, 5);
         spec.kind = ParameterKind::Norm;
-        assert_eq!(
-            initialise(&spec, InitScheme::Normal { std: STD }, 3),
-            [1.0; 5]
-        );
+        assert_eq!(initialise(&spec, InitScheme::Normal { std: STD }, 3), [1.0; 5]);
     }
 
     #[test]
@@ -208,21 +185,12 @@ mod tests {
         for i in 0..100_000 {
             for x in [unit(i), unit(i) * f64::EPSILON, 1.0 - unit(i) * 1e-9] {
                 let expected = x.ln();
-                assert!(
-                    (ln(x) - expected).abs() <= 4.0 * f64::EPSILON * expected.abs(),
-                    "ln {x}"
-                );
+                assert!((ln(x) - expected).abs() <= 4.0 * f64::EPSILON * expected.abs(), "ln {x}");
             }
             let angle = (unit(i) - 0.5) * std::f64::consts::FRAC_PI_2;
             let (sin, cos) = sin_cos(angle);
-            assert!(
-                (sin - angle.sin()).abs() <= 4.0 * f64::EPSILON * angle.abs(),
-                "sin {angle}"
-            );
-            assert!(
-                (cos - angle.cos()).abs() <= 4.0 * f64::EPSILON,
-                "cos {angle}"
-            );
+            assert!((sin - angle.sin()).abs() <= 4.0 * f64::EPSILON * angle.abs(), "sin {angle}");
+            assert!((cos - angle.cos()).abs() <= 4.0 * f64::EPSILON, "cos {angle}");
         }
         assert_eq!(ln(1.0), 0.0);
     }
@@ -235,10 +203,7 @@ mod tests {
                 let u = ((radius_bits >> 11) + 1) as f64 / 2_f64.powi(53);
                 let expected = -2.0 * u.ln();
                 let error = (x * x + y * y - expected).abs();
-                assert!(
-                    error <= 16.0 * f64::EPSILON * expected,
-                    "{radius_bits:x} {angle_bits:x}"
-                );
+                assert!(error <= 16.0 * f64::EPSILON * expected, "{radius_bits:x} {angle_bits:x}");
             }
         }
     }

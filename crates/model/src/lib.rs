@@ -5,4 +5,6 @@ pub mod error;
 pub mod init;
 pub mod parameters;
 
+pub use config::LlamaConfig;
 pub use error::ModelError;
+pub use parameters::{ParameterKind, ParameterSpec};

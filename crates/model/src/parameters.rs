@@ -69,11 +69,7 @@ impl LlamaConfig {
             shape: shape.to_vec(),
             kind,
         };
-        let mut specs = vec![spec(
-            "model.embed_tokens",
-            &[v, c],
-            ParameterKind::Embedding,
-        )];
+        let mut specs = vec![spec("model.embed_tokens", &[v, c], ParameterKind::Embedding)];
         for layer in 0..self.num_hidden_layers {
             specs.extend(self.layer_shapes().into_iter().map(|(name, shape)| {
                 let kind = match shape.len() {
@@ -100,21 +96,14 @@ impl LlamaConfig {
 
     /// The number of parameters, or `None` where it exceeds 64 bits.
     pub(crate) fn checked_parameter_count(&self) -> Option<u64> {
-        let count = |shape: &[usize]| {
-            shape
-                .iter()
-                .try_fold(1_u64, |count, &extent| count.checked_mul(extent as u64))
-        };
+        let count = |shape: &[usize]| shape.iter().try_fold(1_u64, |count, &extent| count.checked_mul(extent as u64));
         let (c, v) = (self.hidden_size, self.vocab_size);
         let mut layer = 0_u64;
         for (_, shape) in self.layer_shapes() {
             layer = layer.checked_add(count(&shape)?)?;
         }
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        layer
-            .checked_mul(self.num_hidden_layers as u64)?
-            .checked_add(count(&[tables, v, c])?)?
-            .checked_add(c as u64)
+        layer.checked_mul(self.num_hidden_layers as u64)?.checked_add(count(&[tables, v, c])?)?.checked_add(c as u64)
     }
 
     fn layer_shapes(&self) -> [(&'static str, Vec<usize>); 9] {
@@ -202,11 +191,7 @@ mod tests {
         assert_eq!(config(false).parameter_count(), 2232);
         assert_eq!(config(true).parameter_count(), 2144);
         for config in [config(false), config(true)] {
-            let listed: usize = config
-                .parameters()
-                .iter()
-                .map(ParameterSpec::elements)
-                .sum();
+            let listed: usize = config.parameters().iter().map(ParameterSpec::elements).sum();
             assert_eq!(listed as u64, config.parameter_count());
         }
     }

@@ -107,11 +107,9 @@ impl StoredTensors {
     pub fn finish(mut self) -> Result<(), CheckpointError> {
         match self.tensors.pop_first() {
             None => Ok(()),
-            Some((name, (shape, _))) => Err(CheckpointError::UnexpectedTensor {
-                name: excerpt(&name),
-                shape,
-                path: self.path,
-            }),
+            Some((name, (shape, _))) => {
+                Err(CheckpointError::UnexpectedTensor { name: excerpt(&name), shape, path: self.path })
+            }
         }
     }
 }
@@ -126,11 +124,7 @@ pub fn save(run: &RunFolder, parts: &CheckpointParts) -> Result<PathBuf, Checkpo
     let partial = run.partial().join(&name);
     let complete = run.checkpoints().join(&name);
     if complete.exists() {
-        return Err(CheckpointError::malformed(
-            &complete,
-            "a new checkpoint",
-            "an existing one",
-        ));
+        return Err(CheckpointError::malformed(&complete, "a new checkpoint", "an existing one"));
     }
     let saved = write_folder(&partial, parts).and_then(|()| {
         fs::rename(&partial, &complete).map_err(CheckpointError::io("create", &complete))?;
@@ -150,13 +144,9 @@ pub fn save(run: &RunFolder, parts: &CheckpointParts) -> Result<PathBuf, Checkpo
 fn write_folder(folder: &Path, parts: &CheckpointParts) -> Result<(), CheckpointError> {
     fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
     let config = parts.config.to_json();
-    write_file(&folder.join(CONFIG_FILE), |w| {
-        w.write_all(config.as_bytes())
-    })?;
+    write_file(&folder.join(CONFIG_FILE), |w| w.write_all(config.as_bytes()))?;
     write_file(&folder.join(MODEL_FILE), |w| write_tensors(w, parts.model))?;
-    write_file(&folder.join(OPTIMIZER_FILE), |w| {
-        write_tensors(w, parts.optimizer)
-    })?;
+    write_file(&folder.join(OPTIMIZER_FILE), |w| write_tensors(w, parts.optimizer))?;
     write_file(&folder.join(TRAINER_FILE), |w| {
         serde_json::to_writer_pretty(&mut *w, parts.trainer)?;
         w.write_all(b"\n")
@@ -188,12 +178,7 @@ pub fn load(folder: &Path) -> Result<LoadedCheckpoint, CheckpointError> {
     let trainer = TrainerState::read(&folder.join(TRAINER_FILE))?;
     let parameters = load_parameters(folder, &config.parameters())?;
     let optimizer = StoredTensors::read(folder.join(OPTIMIZER_FILE))?;
-    Ok(LoadedCheckpoint {
-        config,
-        parameters,
-        optimizer,
-        trainer,
-    })
+    Ok(LoadedCheckpoint { config, parameters, optimizer, trainer })
 }
 
 /// The newest checkpoint of a run: its step and its folder.
@@ -229,9 +214,7 @@ fn list(run: &RunFolder) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
     for entry in fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
         let entry = entry.map_err(CheckpointError::io("list", &folder))?;
         let name = entry.file_name();
-        let step = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
         if let Some(step) = step.filter(|&step| *name == *folder_name(step)) {
             checkpoints.insert(step, entry.path());
         }

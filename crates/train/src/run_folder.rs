@@ -37,10 +37,7 @@ impl RunFolder {
         let lock = lock(path)?;
         // Another process may have started and ended a run in between.
         require_unused(path)?;
-        let run = Self {
-            path: path.to_owned(),
-            _lock: lock,
-        };
+        let run = Self { path: path.to_owned(), _lock: lock };
         run.prepare()?;
         Ok(run)
     }
@@ -50,10 +47,7 @@ impl RunFolder {
     /// # Errors
     /// A folder that is missing or has no `run.toml`, a run of another process in it, or whatever the system refuses.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let not_a_run = |got| CheckpointError::NotARun {
-            path: path.to_owned(),
-            got,
-        };
+        let not_a_run = |got| CheckpointError::NotARun { path: path.to_owned(), got };
         match fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_a_run("nothing")),
             Err(error) => return Err(CheckpointError::io("open", path)(error)),
@@ -63,10 +57,7 @@ impl RunFolder {
             }
             Ok(_) => {}
         }
-        let run = Self {
-            path: path.to_owned(),
-            _lock: lock(path)?,
-        };
+        let run = Self { path: path.to_owned(), _lock: lock(path)? };
         run.prepare()?;
         Ok(run)
     }
@@ -123,11 +114,8 @@ impl RunFolder {
     /// Whatever the system refuses.
     pub fn metrics(&self) -> Result<MetricsFile, CheckpointError> {
         let path = self.path.join(METRICS_FILE);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(CheckpointError::io("open", &path))?;
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(CheckpointError::io("open", &path))?;
         Ok(MetricsFile { path, file })
     }
 
@@ -146,9 +134,7 @@ impl RunFolder {
         let mut kept = Vec::new();
         while let Some((index, line)) = lines.next() {
             let line = line.map_err(CheckpointError::io("read", &path))?;
-            let row_step = serde_json::from_slice::<Value>(&line)
-                .ok()
-                .and_then(|row| row.get("step")?.as_u64());
+            let row_step = serde_json::from_slice::<Value>(&line).ok().and_then(|row| row.get("step")?.as_u64());
             match row_step {
                 Some(row_step) if row_step <= step => {
                     kept.extend_from_slice(&line);
@@ -192,23 +178,18 @@ impl MetricsFile {
     /// # Errors
     /// Whatever the system refuses.
     pub fn append(&mut self, row: &impl Serialize) -> Result<(), CheckpointError> {
-        let mut line = serde_json::to_vec(row)
-            .map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
+        let mut line =
+            serde_json::to_vec(row).map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
         line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .map_err(CheckpointError::io("write", &self.path))
+        self.file.write_all(&line).map_err(CheckpointError::io("write", &self.path))
     }
 }
 
 /// Checks that nothing but a lock is in the folder. A run that has just begun there is told as such.
 fn require_unused(path: &Path) -> Result<(), CheckpointError> {
     let list = CheckpointError::io("list", path);
-    let names = fs::read_dir(path).and_then(|entries| {
-        entries
-            .map(|entry| Ok(entry?.file_name()))
-            .collect::<std::io::Result<Vec<_>>>()
-    });
+    let names = fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
     let names = names.map_err(list)?;
     let Some(other) = names.iter().find(|name| *name != LOCK_FILE) else {
         return Ok(());
@@ -216,10 +197,7 @@ fn require_unused(path: &Path) -> Result<(), CheckpointError> {
     if names.iter().any(|name| name == LOCK_FILE) {
         lock(path)?;
     }
-    Err(CheckpointError::NotEmpty {
-        path: path.to_owned(),
-        holds: excerpt(&other.to_string_lossy()),
-    })
+    Err(CheckpointError::NotEmpty { path: path.to_owned(), holds: excerpt(&other.to_string_lossy()) })
 }
 
 /// Locks a folder for this process.
@@ -233,9 +211,7 @@ fn lock(folder: &Path) -> Result<File, CheckpointError> {
         .map_err(CheckpointError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(CheckpointError::InUse {
-            path: folder.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(CheckpointError::InUse { path: folder.to_owned() }),
         Err(TryLockError::Error(error)) => Err(CheckpointError::io("lock", &path)(error)),
     }
 }
@@ -243,9 +219,7 @@ fn lock(folder: &Path) -> Result<File, CheckpointError> {
 /// Makes the entries of a folder durable. Only Unix has folders that can be synced; elsewhere the journal has to do.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
     if cfg!(unix) {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(CheckpointError::io("sync", path))?;
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(CheckpointError::io("sync", path))?;
     }
     Ok(())
 }

@@ -51,8 +51,7 @@ impl TensorFile {
     /// reach outside of the file.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let (mut file, length) = open_regular(path)?;
-        let malformed =
-            |expected: String, got: String| CheckpointError::malformed(path, expected, got);
+        let malformed = |expected: String, got: String| CheckpointError::malformed(path, expected, got);
         if length < LENGTH {
             let got = format!("a file of {length} bytes");
             return Err(malformed("a safetensors header".into(), got));
@@ -60,24 +59,16 @@ impl TensorFile {
         let read = CheckpointError::io("read", path);
         let mut prefix = [0; LENGTH as usize];
         let mut header = Vec::new();
-        let declared = file
-            .read_exact(&mut prefix)
-            .map(|()| u64::from_le_bytes(prefix));
+        let declared = file.read_exact(&mut prefix).map(|()| u64::from_le_bytes(prefix));
         let header_length = match declared {
             Err(error) => return Err(read(error)),
             Ok(declared) if declared > MAX_HEADER.min(length - LENGTH) => {
-                let expected = format!(
-                    "a safetensors header of at most {} bytes",
-                    MAX_HEADER.min(length - LENGTH)
-                );
+                let expected = format!("a safetensors header of at most {} bytes", MAX_HEADER.min(length - LENGTH));
                 return Err(malformed(expected, format!("a declared {declared}")));
             }
             Ok(declared) => declared,
         };
-        let header_bytes = (&mut file)
-            .take(header_length)
-            .read_to_end(&mut header)
-            .map_err(read)?;
+        let header_bytes = (&mut file).take(header_length).read_to_end(&mut header).map_err(read)?;
         if header_bytes as u64 != header_length {
             let got = format!("{header_bytes} bytes, the file shrank");
             return Err(malformed(format!("a header of {header_length} bytes"), got));
@@ -89,17 +80,9 @@ impl TensorFile {
         let (body, described) = (LENGTH + header_length, metadata.data_len() as u64);
         if body.checked_add(described) != Some(length) {
             let got = format!("a header that describes {described}");
-            return Err(malformed(
-                format!("{} bytes of tensors", length - body),
-                got,
-            ));
+            return Err(malformed(format!("{} bytes of tensors", length - body), got));
         }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            body,
-            metadata,
-        })
+        Ok(Self { path: path.to_owned(), file, body, metadata })
     }
 
     /// The path it was opened at.
@@ -182,20 +165,11 @@ impl TensorFile {
     }
 
     fn wrong(&self, name: &str, expected: impl Into<String>, got: String) -> CheckpointError {
-        CheckpointError::Tensor {
-            name: excerpt(name),
-            expected: expected.into(),
-            got,
-            path: self.path.clone(),
-        }
+        CheckpointError::Tensor { name: excerpt(name), expected: expected.into(), got, path: self.path.clone() }
     }
 }
 
-fn decode_elements<const SIZE: usize>(
-    bytes: &[u8],
-    values: &mut Vec<f32>,
-    decode: impl Fn([u8; SIZE]) -> f32,
-) {
+fn decode_elements<const SIZE: usize>(bytes: &[u8], values: &mut Vec<f32>, decode: impl Fn([u8; SIZE]) -> f32) {
     let (elements, _) = bytes.as_chunks::<SIZE>();
     values.extend(elements.iter().map(|&element| decode(element)));
 }
@@ -205,18 +179,11 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), CheckpointError> 
     // Looked at before it is opened, because opening a pipe would wait for its writer.
     let kind = std::fs::metadata(path).map_err(CheckpointError::io("open", path))?;
     if !kind.is_file() {
-        let got = if kind.is_dir() {
-            "a folder"
-        } else {
-            "a special file"
-        };
+        let got = if kind.is_dir() { "a folder" } else { "a special file" };
         return Err(CheckpointError::malformed(path, "a file", got));
     }
     let file = File::open(path).map_err(CheckpointError::io("open", path))?;
-    let length = file
-        .metadata()
-        .map_err(CheckpointError::io("open", path))?
-        .len();
+    let length = file.metadata().map_err(CheckpointError::io("open", path))?.len();
     Ok((file, length))
 }
 
@@ -224,15 +191,12 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), CheckpointError> 
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
     let (file, _) = open_regular(path)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(CheckpointError::io("read", path))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(CheckpointError::io("read", path))?;
     if bytes.len() as u64 > limit {
         let expected = format!("at most {limit} bytes of text");
         return Err(CheckpointError::malformed(path, expected, "more"));
     }
-    String::from_utf8(bytes)
-        .map_err(|e| CheckpointError::malformed(path, "UTF-8 text", e.utf8_error().to_string()))
+    String::from_utf8(bytes).map_err(|e| CheckpointError::malformed(path, "UTF-8 text", e.utf8_error().to_string()))
 }
 
 /// Writes the tensors as f32, with the metadata `{"format": "pt"}` that transformers asks for.
@@ -255,11 +219,7 @@ pub fn write_tensors(mut writer: impl Write, tensors: &[TensorRef]) -> io::Resul
     for tensor in &sorted {
         let start = end;
         end += size_of_val(tensor.data);
-        let info = TensorInfo {
-            dtype: Dtype::F32,
-            shape: tensor.shape.clone(),
-            data_offsets: (start, end),
-        };
+        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
         infos.push((tensor.name.clone(), info));
     }
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -59,52 +59,26 @@ fn fields_that_do_not_change_the_computation_are_ignored() {
 fn rope_theta_is_found_where_transformers_finds_it() {
     for (changes, expected) in [
         (json!({"rope_theta": 500000}), 500_000.0),
-        (
-            json!({"rope_parameters": {"rope_theta": 20000.0}}),
-            20_000.0,
-        ),
-        (
-            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 3e4}}),
-            3e4,
-        ),
-        (
-            json!({"rope_theta": 1e3, "rope_parameters": {"rope_theta": 2e3}}),
-            2e3,
-        ),
-        (
-            json!({"rope_theta": 1e3, "rope_parameters": {"rope_type": "default"}}),
-            1e3,
-        ),
-        (
-            json!({"rope_theta": 1e3, "rope_scaling": {"type": "default"}}),
-            1e3,
-        ),
+        (json!({"rope_parameters": {"rope_theta": 20000.0}}), 20_000.0),
+        (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 3e4}}), 3e4),
+        (json!({"rope_theta": 1e3, "rope_parameters": {"rope_theta": 2e3}}), 2e3),
+        (json!({"rope_theta": 1e3, "rope_parameters": {"rope_type": "default"}}), 1e3),
+        (json!({"rope_theta": 1e3, "rope_scaling": {"type": "default"}}), 1e3),
         (json!({"rope_theta": 1e3, "rope_scaling": {}}), 1e3),
-        (
-            json!({"rope_scaling": {}, "rope_parameters": {"rope_theta": 2e3}}),
-            2e3,
-        ),
+        (json!({"rope_scaling": {}, "rope_parameters": {"rope_theta": 2e3}}), 2e3),
         (
             json!({"rope_scaling": {"rope_type": "default", "rope_theta": 7e3}, "rope_parameters": {"rope_theta": 2e3}}),
             7e3,
         ),
     ] {
-        assert_eq!(
-            config_with(changes.clone()).unwrap().rope_theta,
-            expected,
-            "{changes}"
-        );
+        assert_eq!(config_with(changes.clone()).unwrap().rope_theta, expected, "{changes}");
     }
 }
 
 #[test]
 fn unsupported_models_are_named_with_field_and_value() {
     for (changes, field, value) in [
-        (
-            json!({"model_type": "mistral"}),
-            "model_type",
-            "\"mistral\"",
-        ),
+        (json!({"model_type": "mistral"}), "model_type", "\"mistral\""),
         (json!({"model_type": 5}), "model_type", "5"),
         (json!({"hidden_act": "gelu"}), "hidden_act", "\"gelu\""),
         (json!({"hidden_act": ["silu"]}), "hidden_act", "[\"silu\"]"),
@@ -112,46 +86,14 @@ fn unsupported_models_are_named_with_field_and_value() {
         (json!({"attention_bias": 0}), "attention_bias", "0"),
         (json!({"mlp_bias": true}), "mlp_bias", "true"),
         (json!({"mlp_bias": "false"}), "mlp_bias", "\"false\""),
-        (
-            json!({"attention_dropout": 0.1}),
-            "attention_dropout",
-            "0.1",
-        ),
-        (
-            json!({"partial_rotary_factor": 0.5}),
-            "partial_rotary_factor",
-            "0.5",
-        ),
-        (
-            json!({"quantization_config": {"bits": 4}}),
-            "quantization_config",
-            "{\"bits\":4}",
-        ),
-        (
-            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
-            "rope_scaling.type",
-            "\"linear\"",
-        ),
-        (
-            json!({"rope_scaling": {"rope_type": "llama3"}}),
-            "rope_scaling.rope_type",
-            "\"llama3\"",
-        ),
-        (
-            json!({"rope_scaling": {"factor": 2.0}}),
-            "rope_scaling.factor",
-            "2.0",
-        ),
-        (
-            json!({"rope_scaling": {"type": 1}}),
-            "rope_scaling.type",
-            "1",
-        ),
-        (
-            json!({"rope_parameters": {"rope_type": "yarn"}}),
-            "rope_parameters.rope_type",
-            "\"yarn\"",
-        ),
+        (json!({"attention_dropout": 0.1}), "attention_dropout", "0.1"),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor", "0.5"),
+        (json!({"quantization_config": {"bits": 4}}), "quantization_config", "{\"bits\":4}"),
+        (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "rope_scaling.type", "\"linear\""),
+        (json!({"rope_scaling": {"rope_type": "llama3"}}), "rope_scaling.rope_type", "\"llama3\""),
+        (json!({"rope_scaling": {"factor": 2.0}}), "rope_scaling.factor", "2.0"),
+        (json!({"rope_scaling": {"type": 1}}), "rope_scaling.type", "1"),
+        (json!({"rope_parameters": {"rope_type": "yarn"}}), "rope_parameters.rope_type", "\"yarn\""),
         (
             json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}}),
             "partial_rotary_factor",
@@ -164,10 +106,7 @@ fn unsupported_models_are_named_with_field_and_value() {
         ),
     ] {
         let error = error_of(changes.clone());
-        assert!(
-            error.starts_with(&format!("{field} = {value} is not supported")),
-            "{changes}: {error}"
-        );
+        assert!(error.starts_with(&format!("{field} = {value} is not supported")), "{changes}: {error}");
     }
 }
 
@@ -178,72 +117,28 @@ fn impossible_values_are_named_with_field_and_value() {
         (json!({"hidden_size": null}), "hidden_size", "nothing"),
         (json!({"vocab_size": -1}), "vocab_size", "-1"),
         (json!({"vocab_size": 256.0}), "vocab_size", "256.0"),
-        (
-            json!({"intermediate_size": "176"}),
-            "intermediate_size",
-            "\"176\"",
-        ),
-        (
-            json!({"intermediate_size": true}),
-            "intermediate_size",
-            "true",
-        ),
-        (
-            json!({"num_hidden_layers": 1e300}),
-            "num_hidden_layers",
-            "1e+300",
-        ),
-        (
-            json!({"num_hidden_layers": 70_000}),
-            "num_hidden_layers",
-            "70000",
-        ),
-        (
-            json!({"num_hidden_layers": u64::MAX}),
-            "num_hidden_layers",
-            "18446744073709551615",
-        ),
-        (
-            json!({"num_key_value_heads": 3}),
-            "num_key_value_heads",
-            "3",
-        ),
-        (
-            json!({"num_key_value_heads": 8}),
-            "num_key_value_heads",
-            "8",
-        ),
+        (json!({"intermediate_size": "176"}), "intermediate_size", "\"176\""),
+        (json!({"intermediate_size": true}), "intermediate_size", "true"),
+        (json!({"num_hidden_layers": 1e300}), "num_hidden_layers", "1e+300"),
+        (json!({"num_hidden_layers": 70_000}), "num_hidden_layers", "70000"),
+        (json!({"num_hidden_layers": u64::MAX}), "num_hidden_layers", "18446744073709551615"),
+        (json!({"num_key_value_heads": 3}), "num_key_value_heads", "3"),
+        (json!({"num_key_value_heads": 8}), "num_key_value_heads", "8"),
         (json!({"num_attention_heads": 3}), "hidden_size", "64"),
         (json!({"head_dim": 7}), "head_dim", "7"),
         (json!({"hidden_size": 20}), "head_dim", "5"),
         (json!({"head_dim": 0}), "head_dim", "0"),
         (json!({"head_dim": 2_000_000_000}), "head_dim", "2000000000"),
-        (
-            json!({"max_position_embeddings": 0}),
-            "max_position_embeddings",
-            "0",
-        ),
+        (json!({"max_position_embeddings": 0}), "max_position_embeddings", "0"),
         (json!({"rms_norm_eps": 0.0}), "rms_norm_eps", "0.0"),
         (json!({"rms_norm_eps": -1e-6}), "rms_norm_eps", "-1e-6"),
         (json!({"rms_norm_eps": "tiny"}), "rms_norm_eps", "\"tiny\""),
         (json!({"rope_theta": -1}), "rope_theta", "-1.0"),
         (json!({"rope_theta": 1e60}), "rope_theta", "1e60"),
-        (
-            json!({"rope_parameters": {"rope_theta": "x"}}),
-            "rope_parameters.rope_theta",
-            "\"x\"",
-        ),
+        (json!({"rope_parameters": {"rope_theta": "x"}}), "rope_parameters.rope_theta", "\"x\""),
         (json!({"rope_parameters": [1]}), "rope_parameters", "[1]"),
-        (
-            json!({"rope_scaling": "linear"}),
-            "rope_scaling",
-            "\"linear\"",
-        ),
-        (
-            json!({"tie_word_embeddings": 1}),
-            "tie_word_embeddings",
-            "1",
-        ),
+        (json!({"rope_scaling": "linear"}), "rope_scaling", "\"linear\""),
+        (json!({"tie_word_embeddings": 1}), "tie_word_embeddings", "1"),
         (
             json!({"hidden_size": 2_000_000_000, "intermediate_size": 2_000_000_000, "num_hidden_layers": 60_000}),
             "hidden_size",
@@ -251,14 +146,8 @@ fn impossible_values_are_named_with_field_and_value() {
         ),
     ] {
         let error = error_of(changes.clone());
-        assert!(
-            error.starts_with(&format!("{field}: expected ")),
-            "{changes}: {error}"
-        );
-        assert!(
-            error.contains(&format!(", got {got} (")),
-            "{changes}: {error}"
-        );
+        assert!(error.starts_with(&format!("{field}: expected ")), "{changes}: {error}");
+        assert!(error.contains(&format!(", got {got} (")), "{changes}: {error}");
     }
 }
 
@@ -270,20 +159,9 @@ fn head_dim_may_differ_from_hidden_over_heads() {
 
 #[test]
 fn text_that_is_not_an_object_is_one_line() {
-    for text in [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{\"hidden_size\": 1e999}",
-        "\u{1}",
-        "\"a\\nb\"",
-    ] {
+    for text in ["", "{", "[]", "null", "{\"hidden_size\": 1e999}", "\u{1}", "\"a\\nb\""] {
         let error = LlamaConfig::from_json(text).unwrap_err().to_string();
-        assert!(
-            error.starts_with("model config: expected a JSON object, got "),
-            "{error}"
-        );
+        assert!(error.starts_with("model config: expected a JSON object, got "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }

@@ -98,23 +98,11 @@ pub enum CheckpointError {
 impl CheckpointError {
     /// A closure for `map_err` on an operation that was to `action` the `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    pub(crate) fn malformed(
-        path: &Path,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-    ) -> Self {
-        Self::Malformed {
-            path: path.to_owned(),
-            expected: expected.into(),
-            got: got.into(),
-        }
+    pub(crate) fn malformed(path: &Path, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), expected: expected.into(), got: got.into() }
     }
 }
 

@@ -37,16 +37,10 @@ pub fn read_config(folder: &Path) -> Result<LlamaConfig, CheckpointError> {
 /// # Errors
 /// Files that cannot be read or are malformed; a tensor that is missing, unexpected, of another shape or dtype than
 /// its spec, or not finite.
-pub fn load_parameters(
-    folder: &Path,
-    specs: &[ParameterSpec],
-) -> Result<Vec<Vec<f32>>, CheckpointError> {
+pub fn load_parameters(folder: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<f32>>, CheckpointError> {
     let mut shards = Shards::open(folder)?;
     shards.require_exactly(specs)?;
-    let parameters = specs
-        .iter()
-        .map(|spec| shards.read(&spec.name, &spec.shape))
-        .collect::<Result<Vec<_>, _>>()?;
+    let parameters = specs.iter().map(|spec| shards.read(&spec.name, &spec.shape)).collect::<Result<Vec<_>, _>>()?;
     for (spec, embedding) in specs.iter().zip(&parameters) {
         if spec.kind == ParameterKind::Embedding && shards.has_spare_head(specs) {
             shards.require_tied(spec, embedding)?;
@@ -82,11 +76,8 @@ impl Shards {
         if names.is_empty() {
             names.push(MODEL_FILE);
         }
-        let mut shards = Self {
-            folder: folder.to_owned(),
-            files: Vec::with_capacity(names.len()),
-            holders: BTreeMap::new(),
-        };
+        let mut shards =
+            Self { folder: folder.to_owned(), files: Vec::with_capacity(names.len()), holders: BTreeMap::new() };
         for name in &names {
             shards.add(TensorFile::open(&folder.join(name))?)?;
         }
@@ -95,11 +86,7 @@ impl Shards {
             if holder != Some(file.as_str()) {
                 let expected = format!("tensor {}, as {INDEX_FILE} says", excerpt(tensor));
                 let path = folder.join(file);
-                return Err(CheckpointError::malformed(
-                    &path,
-                    expected,
-                    "no such tensor",
-                ));
+                return Err(CheckpointError::malformed(&path, expected, "no such tensor"));
             }
         }
         Ok(shards)
@@ -151,11 +138,7 @@ impl Shards {
         self.holders.contains_key(HEAD) && specs.iter().all(|spec| spec.kind != ParameterKind::Head)
     }
 
-    fn require_tied(
-        &mut self,
-        embedding: &ParameterSpec,
-        values: &[f32],
-    ) -> Result<(), CheckpointError> {
+    fn require_tied(&mut self, embedding: &ParameterSpec, values: &[f32]) -> Result<(), CheckpointError> {
         let head = self.read(HEAD, &embedding.shape)?;
         match head.iter().zip(values).position(|(a, b)| a != b) {
             None => Ok(()),
@@ -169,11 +152,7 @@ impl Shards {
     }
 
     fn missing(&self, name: &str, shape: &[usize]) -> CheckpointError {
-        CheckpointError::MissingTensor {
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            path: self.folder.clone(),
-        }
+        CheckpointError::MissingTensor { name: name.to_owned(), shape: shape.to_vec(), path: self.folder.clone() }
     }
 }
 
@@ -184,23 +163,14 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
         weight_map: BTreeMap<String, String>,
     }
     let text = read_text(path, MAX_INDEX)?;
-    let index: Index = serde_json::from_str(&text).map_err(|e| {
-        CheckpointError::malformed(path, "a weight_map in JSON", excerpt(&e.to_string()))
-    })?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|e| CheckpointError::malformed(path, "a weight_map in JSON", excerpt(&e.to_string())))?;
     if index.weight_map.is_empty() {
-        return Err(CheckpointError::malformed(
-            path,
-            "a weight_map of tensors",
-            "an empty one",
-        ));
+        return Err(CheckpointError::malformed(path, "a weight_map of tensors", "an empty one"));
     }
     for file in index.weight_map.values() {
         if Path::new(file).file_name() != Some(file.as_ref()) {
-            return Err(CheckpointError::malformed(
-                path,
-                "plain file names",
-                excerpt(file),
-            ));
+            return Err(CheckpointError::malformed(path, "plain file names", excerpt(file)));
         }
     }
     Ok(index.weight_map)
@@ -208,15 +178,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
 
 fn require_folder(folder: &Path) -> Result<(), CheckpointError> {
     let kind = std::fs::metadata(folder).map_err(CheckpointError::io("open", folder))?;
-    if kind.is_dir() {
-        Ok(())
-    } else {
-        Err(CheckpointError::malformed(
-            folder,
-            "a model folder",
-            "a file",
-        ))
-    }
+    if kind.is_dir() { Ok(()) } else { Err(CheckpointError::malformed(folder, "a model folder", "a file")) }
 }
 
 #[cfg(test)]

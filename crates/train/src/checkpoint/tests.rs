@@ -27,28 +27,16 @@ pub(super) fn tiny(tie_word_embeddings: bool) -> LlamaConfig {
 /// Initial parameters of `config`.
 pub(super) fn weights(config: &LlamaConfig) -> Vec<Vec<f32>> {
     let scheme = InitScheme::Normal { std: 0.02 };
-    config
-        .parameters()
-        .iter()
-        .map(|spec| initialise(spec, scheme, 1))
-        .collect()
+    config.parameters().iter().map(|spec| initialise(spec, scheme, 1)).collect()
 }
 
 /// `weights` as they go into a file, under their names with `suffix`.
-pub(super) fn tensors<'a>(
-    config: &LlamaConfig,
-    weights: &'a [Vec<f32>],
-    suffix: &str,
-) -> Vec<TensorRef<'a>> {
+pub(super) fn tensors<'a>(config: &LlamaConfig, weights: &'a [Vec<f32>], suffix: &str) -> Vec<TensorRef<'a>> {
     config
         .parameters()
         .into_iter()
         .zip(weights)
-        .map(|(spec, data)| TensorRef {
-            name: format!("{}{suffix}", spec.name),
-            shape: spec.shape,
-            data,
-        })
+        .map(|(spec, data)| TensorRef { name: format!("{}{suffix}", spec.name), shape: spec.shape, data })
         .collect()
 }
 
@@ -78,11 +66,7 @@ fn save_step(run: &RunFolder, step: u64) -> Result<PathBuf, CheckpointError> {
     let config = tiny(false);
     let weights = weights(&config);
     let mut optimizer = tensors(&config, &weights, ".exp_avg");
-    optimizer.push(TensorRef {
-        name: "optimizer.state".into(),
-        shape: vec![2],
-        data: &[3.0, 0.5],
-    });
+    optimizer.push(TensorRef { name: "optimizer.state".into(), shape: vec![2], data: &[3.0, 0.5] });
     save(
         run,
         &CheckpointParts {
@@ -95,10 +79,8 @@ fn save_step(run: &RunFolder, step: u64) -> Result<PathBuf, CheckpointError> {
 }
 
 fn entries(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -108,10 +90,7 @@ fn a_checkpoint_reads_back_bit_for_bit() {
     let (_folder, run) = new_run();
     let path = save_step(&run, 7).unwrap();
     assert_eq!(path, run.checkpoints().join("step-000007"));
-    assert_eq!(
-        entries(&path),
-        [CONFIG_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE]
-    );
+    assert_eq!(entries(&path), [CONFIG_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE]);
     assert!(entries(&run.partial()).is_empty());
 
     let config = tiny(false);
@@ -124,10 +103,7 @@ fn a_checkpoint_reads_back_bit_for_bit() {
         let name = format!("{}.exp_avg", spec.name);
         assert_eq!(loaded.optimizer.take(&name, &spec.shape).unwrap(), *data);
     }
-    assert_eq!(
-        loaded.optimizer.take("optimizer.state", &[2]).unwrap(),
-        [3.0, 0.5]
-    );
+    assert_eq!(loaded.optimizer.take("optimizer.state", &[2]).unwrap(), [3.0, 0.5]);
     loaded.optimizer.finish().unwrap();
 }
 
@@ -136,11 +112,7 @@ fn equal_state_gives_equal_bytes() {
     let ((_a, run), (_b, other)) = (new_run(), new_run());
     let (path, twin) = (save_step(&run, 7).unwrap(), save_step(&other, 7).unwrap());
     for name in entries(&path) {
-        assert_eq!(
-            fs::read(path.join(&name)).unwrap(),
-            fs::read(twin.join(&name)).unwrap(),
-            "{name}"
-        );
+        assert_eq!(fs::read(path.join(&name)).unwrap(), fs::read(twin.join(&name)).unwrap(), "{name}");
     }
 }
 
@@ -149,24 +121,12 @@ fn optimizer_tensors_are_checked_when_taken() {
     let (_folder, run) = new_run();
     let path = save_step(&run, 1).unwrap();
     let mut stored = load(&path).unwrap().optimizer;
-    let error = stored
-        .take("optimizer.state", &[3])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("tensor optimizer.state: expected shape [3], got [2]"),
-        "{error}"
-    );
+    let error = stored.take("optimizer.state", &[3]).unwrap_err().to_string();
+    assert!(error.starts_with("tensor optimizer.state: expected shape [3], got [2]"), "{error}");
     let error = stored.take("x.exp_avg", &[1]).unwrap_err().to_string();
-    assert!(
-        error.contains("tensor x.exp_avg: expected shape [1], got no such tensor"),
-        "{error}"
-    );
+    assert!(error.contains("tensor x.exp_avg: expected shape [1], got no such tensor"), "{error}");
     let error = stored.finish().unwrap_err().to_string();
-    assert!(
-        error.starts_with("tensor lm_head.weight.exp_avg: expected no such tensor"),
-        "{error}"
-    );
+    assert!(error.starts_with("tensor lm_head.weight.exp_avg: expected no such tensor"), "{error}");
 }
 
 #[test]
@@ -176,13 +136,7 @@ fn the_newest_is_found_and_old_ones_are_pruned() {
     for step in [5, 1_234_567, 999_999, 10] {
         save_step(&run, step).unwrap();
     }
-    for foreign in [
-        "step-5",
-        "step-0000007",
-        "step-+00008",
-        "step-99999999999999999999999",
-        "best",
-    ] {
+    for foreign in ["step-5", "step-0000007", "step-+00008", "step-99999999999999999999999", "best"] {
         fs::create_dir(run.checkpoints().join(foreign)).unwrap();
     }
     let expected = run.checkpoints().join("step-1234567");
@@ -190,10 +144,7 @@ fn the_newest_is_found_and_old_ones_are_pruned() {
     prune(&run, 0).unwrap();
     assert_eq!(list(&run).unwrap().len(), 4);
     prune(&run, 2).unwrap();
-    assert_eq!(
-        list(&run).unwrap().into_keys().collect::<Vec<_>>(),
-        [999_999, 1_234_567]
-    );
+    assert_eq!(list(&run).unwrap().into_keys().collect::<Vec<_>>(), [999_999, 1_234_567]);
     prune(&run, 9).unwrap();
     assert_eq!(list(&run).unwrap().len(), 2);
     assert!(run.checkpoints().join("best").exists());
@@ -206,11 +157,7 @@ fn a_failing_write_leaves_nothing() {
     let config = tiny(false);
     let weights = weights(&config);
     // The fault comes last: config and model are written by then.
-    let optimizer = [TensorRef {
-        name: "o".into(),
-        shape: vec![2],
-        data: &[1.0],
-    }];
+    let optimizer = [TensorRef { name: "o".into(), shape: vec![2], data: &[1.0] }];
     let error = save(
         &run,
         &CheckpointParts {
@@ -222,10 +169,7 @@ fn a_failing_write_leaves_nothing() {
     )
     .unwrap_err()
     .to_string();
-    assert!(
-        error.starts_with("cannot write ") && error.contains(OPTIMIZER_FILE),
-        "{error}"
-    );
+    assert!(error.starts_with("cannot write ") && error.contains(OPTIMIZER_FILE), "{error}");
     assert_eq!(error.lines().count(), 1);
     assert!(entries(&run.checkpoints()).is_empty() && entries(&run.partial()).is_empty());
     save_step(&run, 3).unwrap();
@@ -236,10 +180,7 @@ fn an_existing_checkpoint_is_never_replaced() {
     let (_folder, run) = new_run();
     save_step(&run, 3).unwrap();
     let error = save_step(&run, 3).unwrap_err().to_string();
-    assert!(
-        error.contains("step-000003: expected a new checkpoint"),
-        "{error}"
-    );
+    assert!(error.contains("step-000003: expected a new checkpoint"), "{error}");
     load(&run.checkpoints().join("step-000003")).unwrap();
 }
 
@@ -269,40 +210,17 @@ fn trainer_states_of_another_format_are_refused() {
     let good: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(good["tokenizer"], "bytes");
     for (key, value, message) in [
-        (
-            "format_version",
-            json!(2),
-            "expected format_version 1, got 2",
-        ),
-        (
-            "format_version",
-            json!(null),
-            "expected format_version 1, got null",
-        ),
-        (
-            "format_version",
-            json!("1"),
-            "expected format_version 1, got \"1\"",
-        ),
-        (
-            "step",
-            json!(-1),
-            "expected a trainer state in JSON, got invalid value",
-        ),
-        (
-            "tokenizer",
-            json!("bpe"),
-            "expected a trainer state in JSON, got unknown variant `bpe`",
-        ),
+        ("format_version", json!(2), "expected format_version 1, got 2"),
+        ("format_version", json!(null), "expected format_version 1, got null"),
+        ("format_version", json!("1"), "expected format_version 1, got \"1\""),
+        ("step", json!(-1), "expected a trainer state in JSON, got invalid value"),
+        ("tokenizer", json!("bpe"), "expected a trainer state in JSON, got unknown variant `bpe`"),
     ] {
         let mut changed = good.clone();
         changed[key] = value;
         fs::write(&path, changed.to_string()).unwrap();
         let error = TrainerState::read(&path).unwrap_err().to_string();
-        assert!(
-            error.contains(message) && error.contains(TRAINER_FILE),
-            "{error}"
-        );
+        assert!(error.contains(message) && error.contains(TRAINER_FILE), "{error}");
     }
     for text in ["", "{", "[]", "\u{0}"] {
         fs::write(&path, text).unwrap();

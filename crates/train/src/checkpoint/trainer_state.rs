@@ -55,9 +55,8 @@ impl TrainerState {
     /// A file that cannot be read, is of another format version, or lacks a field.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let text = read_text(path, MAX_STATE)?;
-        let malformed = |e: serde_json::Error| {
-            CheckpointError::malformed(path, "a trainer state in JSON", excerpt(&e.to_string()))
-        };
+        let malformed =
+            |e: serde_json::Error| CheckpointError::malformed(path, "a trainer state in JSON", excerpt(&e.to_string()));
         let value: Value = serde_json::from_str(&text).map_err(malformed)?;
         // The version first: another one may have other fields.
         let version = value.get("format_version").unwrap_or(&Value::Null);

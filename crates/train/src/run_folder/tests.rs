@@ -35,19 +35,13 @@ fn a_finished_or_foreign_folder_is_refused_and_left_alone() {
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("thesis.txt"), "x").unwrap();
     let message = error(RunFolder::create(&foreign));
-    assert!(
-        message.contains("holds thesis.txt") && message.contains("--out"),
-        "{message}"
-    );
+    assert!(message.contains("holds thesis.txt") && message.contains("--out"), "{message}");
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
 
     let finished = folder.path().join("finished");
     drop(begun(&finished));
     let message = error(RunFolder::create(&finished));
-    assert!(
-        message.contains("expected a new or empty folder"),
-        "{message}"
-    );
+    assert!(message.contains("expected a new or empty folder"), "{message}");
 
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -100,18 +94,12 @@ fn metrics_are_appended_row_by_row() {
     let mut metrics = run.metrics().unwrap();
     metrics.append(&json!({"step": 1, "loss": 5.5})).unwrap();
     let path = folder.path().join("metrics.jsonl");
-    assert_eq!(
-        fs::read_to_string(&path).unwrap(),
-        "{\"step\":1,\"loss\":5.5}\n"
-    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1,\"loss\":5.5}\n");
     metrics.append(&json!({"step": 2, "loss": 5.25})).unwrap();
     drop(metrics);
     run.metrics().unwrap().append(&json!({"step": 3})).unwrap();
     let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(
-        text,
-        "{\"step\":1,\"loss\":5.5}\n{\"step\":2,\"loss\":5.25}\n{\"step\":3}\n"
-    );
+    assert_eq!(text, "{\"step\":1,\"loss\":5.5}\n{\"step\":2,\"loss\":5.25}\n{\"step\":3}\n");
 }
 
 #[test]
@@ -121,8 +109,7 @@ fn cutting_keeps_the_bytes_of_earlier_rows_and_drops_a_torn_one() {
     let path = folder.path().join("metrics.jsonl");
     run.cut_metrics_after(3).unwrap();
     assert!(!path.exists());
-    let rows =
-        "{\"step\":1, \"loss\":5}\n{\"valid_loss\":4,\"step\":1}\n{\"step\":2}\n{\"step\":3}\n";
+    let rows = "{\"step\":1, \"loss\":5}\n{\"valid_loss\":4,\"step\":1}\n{\"step\":2}\n{\"step\":3}\n";
     for (torn, step, kept) in [
         ("", 9, rows),
         ("{\"step\":4,\"lo", 9, rows),
@@ -149,10 +136,7 @@ fn metrics_that_are_none_stay_as_they_are() {
         let text = format!("{{\"step\":1}}\n{line}\n{{\"step\":2}}\n");
         fs::write(&path, &text).unwrap();
         let error = run.cut_metrics_after(1).unwrap_err().to_string();
-        assert!(
-            error.contains("a row with a step in line 2, got"),
-            "{error}"
-        );
+        assert!(error.contains("a row with a step in line 2, got"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

@@ -45,29 +45,19 @@ fn written(tensors: &[TensorRef]) -> Vec<u8> {
 }
 
 fn tensor<'a>(name: &str, shape: &[usize], data: &'a [f32]) -> TensorRef<'a> {
-    TensorRef {
-        name: name.to_owned(),
-        shape: shape.to_vec(),
-        data,
-    }
+    TensorRef { name: name.to_owned(), shape: shape.to_vec(), data }
 }
 
 #[test]
 fn every_stored_dtype_reads_as_f32() {
     // 1, -2.5 and 2^-14 are exact in all three; the bytes are IEEE's by hand.
     let cases: [(&str, &[u8]); 3] = [
-        (
-            "F32",
-            &[0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0, 0, 0, 0x80, 0x38],
-        ),
+        ("F32", &[0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0, 0, 0, 0x80, 0x38]),
         ("F16", &[0, 0x3c, 0, 0xc1, 0, 0x04]),
         ("BF16", &[0x80, 0x3f, 0x20, 0xc0, 0x80, 0x38]),
     ];
     for (dtype, body) in cases {
-        let header = format!(
-            r#"{{"a":{{"dtype":"{dtype}","shape":[3,1],"data_offsets":[0,{}]}}}}"#,
-            body.len()
-        );
+        let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[3,1],"data_offsets":[0,{}]}}}}"#, body.len());
         let folder = Folder::new();
         let mut file = folder.open(&raw(&header, body)).unwrap();
         assert_eq!(file.names(), ["a"]);
@@ -87,38 +77,14 @@ fn broken_headers_are_named() {
         (raw("{", &[]), "got EOF"),
         (raw("pickle!", &[]), "got expected value"),
         (raw("\u{1}\n\n", &[]), "got expected value"),
-        (
-            raw(F32_PAIR, &body[..7]),
-            "expected 7 bytes of tensors, got a header that describes 8",
-        ),
-        (
-            raw(F32_PAIR, &[0; 9]),
-            "expected 9 bytes of tensors, got a header that describes 8",
-        ),
-        (
-            raw(&F32_PAIR.replace("[0,8]", "[0,7]"), &body),
-            "invalid shape",
-        ),
-        (
-            raw(&F32_PAIR.replace("[0,8]", "[8,16]"), &body),
-            "invalid offset for tensor `a`",
-        ),
-        (
-            raw(&F32_PAIR.replace("[0,8]", "[8,0]"), &body),
-            "invalid offset for tensor `a`",
-        ),
-        (
-            raw(&F32_PAIR.replace("[2]", "[4294967296,4294967296]"), &body),
-            "overflow",
-        ),
-        (
-            raw(&F32_PAIR.replace("F32", "F\\n9"), &body),
-            "unknown variant",
-        ),
-        (
-            raw(&F32_PAIR.replace("[2]", "[-2]"), &body),
-            "invalid value",
-        ),
+        (raw(F32_PAIR, &body[..7]), "expected 7 bytes of tensors, got a header that describes 8"),
+        (raw(F32_PAIR, &[0; 9]), "expected 9 bytes of tensors, got a header that describes 8"),
+        (raw(&F32_PAIR.replace("[0,8]", "[0,7]"), &body), "invalid shape"),
+        (raw(&F32_PAIR.replace("[0,8]", "[8,16]"), &body), "invalid offset for tensor `a`"),
+        (raw(&F32_PAIR.replace("[0,8]", "[8,0]"), &body), "invalid offset for tensor `a`"),
+        (raw(&F32_PAIR.replace("[2]", "[4294967296,4294967296]"), &body), "overflow"),
+        (raw(&F32_PAIR.replace("F32", "F\\n9"), &body), "unknown variant"),
+        (raw(&F32_PAIR.replace("[2]", "[-2]"), &body), "invalid value"),
         (
             raw(
                 r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
@@ -141,10 +107,7 @@ fn a_header_of_absurd_length_is_refused_before_it_is_read() {
     // Sparse: two gibibytes that take no room.
     file.set_len(1 << 31).unwrap();
     let error = TensorFile::open(&path).unwrap_err().to_string();
-    assert!(
-        error.contains("at most 16777216 bytes, got a declared 1073741824"),
-        "{error}"
-    );
+    assert!(error.contains("at most 16777216 bytes, got a declared 1073741824"), "{error}");
 }
 
 #[test]
@@ -152,13 +115,8 @@ fn files_that_are_no_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = TensorFile::open(folder.path()).unwrap_err().to_string();
     assert!(error.ends_with("expected a file, got a folder"), "{error}");
-    let missing = TensorFile::open(&folder.path().join("none"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        missing.starts_with("cannot open ") && missing.contains("none"),
-        "{missing}"
-    );
+    let missing = TensorFile::open(&folder.path().join("none")).unwrap_err().to_string();
+    assert!(missing.starts_with("cannot open ") && missing.contains("none"), "{missing}");
 }
 
 #[test]
@@ -172,45 +130,17 @@ fn wrong_tensors_are_named() {
         ]))
         .unwrap();
     for (name, shape, message) in [
-        (
-            "none",
-            vec![2],
-            "tensor none: expected shape [2], got no such tensor",
-        ),
-        (
-            "ok",
-            vec![1, 2],
-            "tensor ok: expected shape [1, 2], got [2]",
-        ),
-        (
-            "nan",
-            vec![3],
-            "tensor nan: expected finite values, got NaN at element 1",
-        ),
-        (
-            "inf",
-            vec![1],
-            "tensor inf: expected finite values, got -inf at element 0",
-        ),
+        ("none", vec![2], "tensor none: expected shape [2], got no such tensor"),
+        ("ok", vec![1, 2], "tensor ok: expected shape [1, 2], got [2]"),
+        ("nan", vec![3], "tensor nan: expected finite values, got NaN at element 1"),
+        ("inf", vec![1], "tensor inf: expected finite values, got -inf at element 0"),
     ] {
         let error = file.read(name, &shape).unwrap_err().to_string();
-        assert!(
-            error.starts_with(message) && error.contains("x.safetensors"),
-            "{error}"
-        );
+        assert!(error.starts_with(message) && error.contains("x.safetensors"), "{error}");
     }
     let integers = F32_PAIR.replace("F32", "I64").replace("[2]", "[1]");
-    let error = folder
-        .open(&raw(&integers, &[0; 8]))
-        .unwrap()
-        .read("a", &[1])
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("expected dtype F32, F16 or BF16, got I64"),
-        "{error}"
-    );
+    let error = folder.open(&raw(&integers, &[0; 8])).unwrap().read("a", &[1]).unwrap_err();
+    assert!(error.to_string().contains("expected dtype F32, F16 or BF16, got I64"), "{error}");
 }
 
 #[test]
@@ -222,14 +152,8 @@ fn the_bytes_are_those_of_the_format() {
         r#""b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#
     );
     let padded = format!("{header:<width$}", width = header.len().next_multiple_of(8));
-    let body: Vec<u8> = [1.0_f32, -2.0, 0.5]
-        .iter()
-        .flat_map(|x| x.to_le_bytes())
-        .collect();
-    let (a, b) = (
-        tensor("a.w", &[1, 2], &[1.0, -2.0]),
-        tensor("b", &[1], &[0.5]),
-    );
+    let body: Vec<u8> = [1.0_f32, -2.0, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let (a, b) = (tensor("a.w", &[1, 2], &[1.0, -2.0]), tensor("b", &[1], &[0.5]));
     assert_eq!(written(&[b.clone(), a.clone()]), raw(&padded, &body));
     assert_eq!(written(&[a, b]), raw(&padded, &body));
 }
@@ -252,10 +176,7 @@ fn tensors_larger_than_a_chunk_round_trip() {
 
 #[test]
 fn contradictory_tensors_are_not_written() {
-    for tensors in [
-        vec![tensor("a", &[3], &[1.0, 2.0])],
-        vec![tensor("a", &[1], &[1.0]), tensor("a", &[1], &[1.0])],
-    ] {
+    for tensors in [vec![tensor("a", &[3], &[1.0, 2.0])], vec![tensor("a", &[1], &[1.0]), tensor("a", &[1], &[1.0])]] {
         let mut bytes = Vec::new();
         let error = write_tensors(&mut bytes, &tensors).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -283,10 +204,7 @@ impl Write for SmallDisk {
 
 #[test]
 fn a_disk_that_fills_up_at_any_byte_is_an_error() {
-    let tensors = [
-        tensor("a", &[3], &[1.0, 2.0, 3.0]),
-        tensor("b", &[1], &[4.0]),
-    ];
+    let tensors = [tensor("a", &[3], &[1.0, 2.0, 3.0]), tensor("b", &[1], &[4.0])];
     let length = written(&tensors).len();
     for room in 0..length {
         let error = write_tensors(SmallDisk(room), &tensors).unwrap_err();

@@ -20,10 +20,7 @@ fn folder(files: &[(&str, &[TensorRef])]) -> TempDir {
 }
 
 fn error(folder: &Path, specs: &[ParameterSpec]) -> String {
-    let error = load_parameters(folder, specs)
-        .map(drop)
-        .unwrap_err()
-        .to_string();
+    let error = load_parameters(folder, specs).map(drop).unwrap_err().to_string();
     assert_eq!(error.lines().count(), 1, "{error}");
     error
 }
@@ -38,53 +35,31 @@ fn tensors_that_do_not_fit_the_model_are_named() {
     let mut missing = good.clone();
     let removed = missing.remove(1);
     let message = error(folder(&[(MODEL_FILE, &missing)]).path(), &specs);
-    let expected = format!(
-        "tensor {}: expected shape {:?}, got no such tensor",
-        removed.name, removed.shape
-    );
+    let expected = format!("tensor {}: expected shape {:?}, got no such tensor", removed.name, removed.shape);
     assert!(message.starts_with(&expected), "{message}");
 
     let mut shaped = good.clone();
     shaped[1].shape.reverse();
     let message = error(folder(&[(MODEL_FILE, &shaped)]).path(), &specs);
-    let expected = format!(
-        "tensor {}: expected shape {:?}, got {:?}",
-        removed.name, removed.shape, shaped[1].shape
-    );
+    let expected = format!("tensor {}: expected shape {:?}, got {:?}", removed.name, removed.shape, shaped[1].shape);
     assert!(message.starts_with(&expected), "{message}");
 
     let mut extra = good.clone();
-    extra.push(TensorRef {
-        name: "adapter.weight".into(),
-        shape: vec![1],
-        data: &[1.0],
-    });
+    extra.push(TensorRef { name: "adapter.weight".into(), shape: vec![1], data: &[1.0] });
     let message = error(folder(&[(MODEL_FILE, &extra)]).path(), &specs);
-    assert!(
-        message.starts_with("tensor adapter.weight: expected no such tensor, got one of shape [1]"),
-        "{message}"
-    );
+    assert!(message.starts_with("tensor adapter.weight: expected no such tensor, got one of shape [1]"), "{message}");
 
     let mut nan = values[4].clone();
     nan[2] = f32::NAN;
     let mut poisoned = good.clone();
     poisoned[4].data = &nan;
     let message = error(folder(&[(MODEL_FILE, &poisoned)]).path(), &specs);
-    let expected = format!(
-        "tensor {}: expected finite values, got NaN at element 2",
-        specs[4].name
-    );
+    let expected = format!("tensor {}: expected finite values, got NaN at element 2", specs[4].name);
     assert!(message.starts_with(&expected), "{message}");
 
     // An untied model without a head is not a tied one.
-    let message = error(
-        folder(&[(MODEL_FILE, &good[..good.len() - 1])]).path(),
-        &specs,
-    );
-    assert!(
-        message.starts_with("tensor lm_head.weight: expected shape [11, 8]"),
-        "{message}"
-    );
+    let message = error(folder(&[(MODEL_FILE, &good[..good.len() - 1])]).path(), &specs);
+    assert!(message.starts_with("tensor lm_head.weight: expected shape [11, 8]"), "{message}");
 }
 
 #[test]
@@ -96,11 +71,7 @@ fn a_tied_model_may_repeat_its_embedding() {
     let plain = folder(&[(MODEL_FILE, &stored)]);
     assert_eq!(load_parameters(plain.path(), &specs).unwrap(), values);
 
-    stored.push(TensorRef {
-        name: HEAD.into(),
-        shape: vec![11, 8],
-        data: &values[0],
-    });
+    stored.push(TensorRef { name: HEAD.into(), shape: vec![11, 8], data: &values[0] });
     let repeated = folder(&[(MODEL_FILE, &stored)]);
     assert_eq!(load_parameters(repeated.path(), &specs).unwrap(), values);
 
@@ -108,11 +79,9 @@ fn a_tied_model_may_repeat_its_embedding() {
     other[5] = 9.0;
     stored.last_mut().unwrap().data = &other;
     let message = error(folder(&[(MODEL_FILE, &stored)]).path(), &specs);
-    let expected = "tensor lm_head.weight: expected the values of model.embed_tokens.weight (tie_word_embeddings), got 9 for ";
-    assert!(
-        message.starts_with(expected) && message.contains("element 5"),
-        "{message}"
-    );
+    let expected =
+        "tensor lm_head.weight: expected the values of model.embed_tokens.weight (tie_word_embeddings), got 9 for ";
+    assert!(message.starts_with(expected) && message.contains("element 5"), "{message}");
 }
 
 #[test]
@@ -120,16 +89,9 @@ fn tables_of_old_checkpoints_are_ignored() {
     let config = tiny(false);
     let values = weights(&config);
     let mut stored = tensors(&config, &values, "");
-    stored.push(TensorRef {
-        name: format!("model.layers.0{DERIVED_SUFFIX}"),
-        shape: vec![2],
-        data: &[1.0, 0.01],
-    });
+    stored.push(TensorRef { name: format!("model.layers.0{DERIVED_SUFFIX}"), shape: vec![2], data: &[1.0, 0.01] });
     let old = folder(&[(MODEL_FILE, &stored)]);
-    assert_eq!(
-        load_parameters(old.path(), &config.parameters()).unwrap(),
-        values
-    );
+    assert_eq!(load_parameters(old.path(), &config.parameters()).unwrap(), values);
 }
 
 #[test]
@@ -141,8 +103,7 @@ fn sharded_models_load() {
     let (first, second) = stored.split_at(7);
     let sharded = folder(&[("a.safetensors", first), ("b.safetensors", second)]);
     let index = |map: &BTreeMap<String, String>| {
-        let text =
-            serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
+        let text = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
         fs::write(sharded.path().join(INDEX_FILE), text).unwrap();
     };
     let mut map = BTreeMap::new();
@@ -155,20 +116,14 @@ fn sharded_models_load() {
     let mut lying = map.clone();
     lying.insert(first[0].name.clone(), "b.safetensors".into());
     index(&lying);
-    assert!(
-        error(sharded.path(), &specs)
-            .contains("b.safetensors: expected tensor model.embed_tokens.weight")
-    );
+    assert!(error(sharded.path(), &specs).contains("b.safetensors: expected tensor model.embed_tokens.weight"));
 
     for escape in ["../a.safetensors", "/etc/passwd", "x/..", "", ".."] {
         let mut outside = map.clone();
         outside.insert(first[0].name.clone(), escape.into());
         index(&outside);
         let message = error(sharded.path(), &specs);
-        assert!(
-            message.contains("expected plain file names, got "),
-            "{message}"
-        );
+        assert!(message.contains("expected plain file names, got "), "{message}");
     }
 
     let mut absent = map.clone();
@@ -176,19 +131,9 @@ fn sharded_models_load() {
     index(&absent);
     assert!(error(sharded.path(), &specs).starts_with("cannot open "));
 
-    for text in [
-        "",
-        "[]",
-        "{}",
-        "{\"weight_map\": {}}",
-        "{\"weight_map\": {\"a\": 1}}",
-        "{\"weight_map\": 3}",
-    ] {
+    for text in ["", "[]", "{}", "{\"weight_map\": {}}", "{\"weight_map\": {\"a\": 1}}", "{\"weight_map\": 3}"] {
         fs::write(sharded.path().join(INDEX_FILE), text).unwrap();
-        assert!(
-            error(sharded.path(), &specs).contains("expected a weight_map"),
-            "{text}"
-        );
+        assert!(error(sharded.path(), &specs).contains("expected a weight_map"), "{text}");
     }
 
     index(&map);
@@ -196,10 +141,7 @@ fn sharded_models_load() {
     write_tensors(&mut bytes, &stored[6..]).unwrap();
     fs::write(sharded.path().join("b.safetensors"), bytes).unwrap();
     let message = error(sharded.path(), &specs);
-    assert!(
-        message.contains("expected tensors that no other file of the model has"),
-        "{message}"
-    );
+    assert!(message.contains("expected tensors that no other file of the model has"), "{message}");
 }
 
 #[test]
@@ -211,12 +153,7 @@ fn folders_without_a_model_are_errors() {
     let file = empty.path().join("file");
     fs::write(&file, "x").unwrap();
     assert!(error(&file, &specs).ends_with("expected a model folder, got a file"));
-    assert!(
-        read_config(empty.path())
-            .unwrap_err()
-            .to_string()
-            .contains("config.json")
-    );
+    assert!(read_config(empty.path()).unwrap_err().to_string().contains("config.json"));
 }
 
 #[test]
@@ -233,9 +170,6 @@ fn configs_are_read_with_their_path() {
     ] {
         fs::write(&path, bytes).unwrap();
         let error = read_config(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.starts_with(&path.display().to_string()) && error.contains(message),
-            "{error}"
-        );
+        assert!(error.starts_with(&path.display().to_string()) && error.contains(message), "{error}");
     }
 }
