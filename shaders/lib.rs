@@ -29,6 +29,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    attention_fwd,
     rms_norm_fwd,
 }
 
