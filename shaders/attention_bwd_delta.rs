@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Card, Case, CpuArgs, Param, Params, Values, Variant, read, write};
+use crate::{Card, Case, CpuArgs, Device, Param, Params, Values, Variant, read, reduce::dot, write};
 
 /// Rows of a workgroup; the WGSL's workgroup size.
 const ROWS: u64 = 64;
@@ -29,7 +29,7 @@ pub static CARD: Card = Card {
     flops: |p| 2 * (p.dim("B") * p.dim("T") * p.dim("H") * p.dim("D")) as u64,
 };
 
-fn groups(p: &Params, _: &crate::Device) -> u64 {
+fn groups(p: &Params, _: &Device) -> u64 {
     ((p.dim("B") * p.dim("T") * p.dim("H")) as u64).div_ceil(ROWS)
 }
 
@@ -58,18 +58,6 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
             *delta = dot(&y[row..row + channels], &dy[row..row + channels]);
         }
     });
-}
-
-/// Eight partial sums, so that the compiler may use vector instructions.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a, b) = (a.chunks(8), b.chunks(8));
-    for (a, b) in a.zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum()
 }
 
 fn cases() -> Vec<Case> {

@@ -1,7 +1,7 @@
 // dv[b,s] = sum_t,g p dy[b,t,h], dk[b,s] = scale sum_t,g p (dy.v - delta) q[b,t,h], p = exp(scale q.k - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A subgroup owns ROWS keys of one (b, kv) and walks the queries of the G heads that share them, counted t*G + g, 32 at a time.
 // A lane owns C vec4s of channels of every key and, in the scores, 4 queries; shuffles pass the rest round.
-#import grid
+#import grid, row_tile
 
 struct Params {
     groups: u32,
@@ -25,16 +25,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;  // (B, T, KV, D/4)
 @group(0) @binding(8) var<uniform> params: Params;
 
-const ROWS: u32 = 16u; // MEASURE
 const C: u32 = 1u; // vec4s of a row that a lane owns
-
-// sum[r] + m x[r] for every row r, with lane i's x.
-fn accumulate(sum: ptr<function, array<vec4<f32>, ROWS>>, m: mat4x4<f32>, x: ptr<function, array<vec4<f32>, ROWS>>, i: u32) {
-    for (var r = 0u; r < ROWS; r += 1u) {
-        let f = subgroupShuffle((*x)[r], i);
-        (*sum)[r] = fma(m[3], vec4(f.w), fma(m[2], vec4(f.z), fma(m[1], vec4(f.y), fma(m[0], vec4(f.x), (*sum)[r]))));
-    }
-}
 
 fn queries(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(q[at.x], q[at.y], q[at.z], q[at.w]);
@@ -82,9 +73,9 @@ fn attention_bwd_kv(
     let key_step = select(0u, G, params.causal != 0u); // query row t*G + g sees key s when s * key_step <= row
     for (var first = first_key * key_step; first < rows; first += 32u) {
         let own = first + 4u * lane + vec4(0u, 1u, 2u, 3u);
-        let row = min(own, vec4(rows - 1u)); // beyond the last row p is set to 0
-        let t = row / G;
-        let h = kv * G + row - t * G;
+        let query = min(own, vec4(rows - 1u)); // beyond the last one p is set to 0
+        let t = query / G;
+        let h = kv * G + query % G;
         let at = ((b * params.T + t) * params.H + h) * width;
         let n = (b * params.H + h) * params.T + t;
         let lse_row = vec4(lse[n.x], lse[n.y], lse[n.z], lse[n.w]);
@@ -92,11 +83,11 @@ fn attention_bwd_kv(
         var p: array<vec4<f32>, ROWS>;
         var dp: array<vec4<f32>, ROWS>;
         for (var i = 0u; i < width / C; i += 1u) {
-            accumulate(&p, transpose(queries(at + i * C)), &k0, i);
-            accumulate(&dp, transpose(gradients(at + i * C)), &v0, i);
+            add_product(&p, transpose(queries(at + i * C)), &k0, i);
+            add_product(&dp, transpose(gradients(at + i * C)), &v0, i);
             if C > 1u {
-                accumulate(&p, transpose(queries(at + i * C + 1u)), &k1, i);
-                accumulate(&dp, transpose(gradients(at + i * C + 1u)), &v1, i);
+                add_product(&p, transpose(queries(at + i * C + 1u)), &k1, i);
+                add_product(&dp, transpose(gradients(at + i * C + 1u)), &v1, i);
             }
         }
         for (var r = 0u; r < ROWS; r += 1u) {
@@ -105,12 +96,12 @@ fn attention_bwd_kv(
             dp[r] = p[r] * (dp[r] - delta_row);
         }
         for (var i = 0u; i < 8u; i += 1u) {
-            let from = subgroupShuffle(at, i) + channel;
-            accumulate(&dv0, gradients(from), &p, i);
-            accumulate(&dk0, queries(from), &dp, i);
+            let row = subgroupShuffle(at, i) + channel;
+            add_product(&dv0, gradients(row), &p, i);
+            add_product(&dk0, queries(row), &dp, i);
             if C > 1u {
-                accumulate(&dv1, gradients(from + 1u), &p, i);
-                accumulate(&dk1, queries(from + 1u), &dp, i);
+                add_product(&dv1, gradients(row + 1u), &p, i);
+                add_product(&dk1, queries(row + 1u), &dp, i);
             }
         }
     }

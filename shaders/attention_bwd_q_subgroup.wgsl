@@ -1,7 +1,7 @@
 // dq[b,t,h] = scale sum_s p_s (dy.v_s - delta) k_s, p_s = exp(scale q.k_s - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
 // keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
-#import grid
+#import grid, row_tile
 
 struct Params {
     groups: u32,
@@ -24,16 +24,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;  // (B, T, H, D/4)
 @group(0) @binding(7) var<uniform> params: Params;
 
-const ROWS: u32 = 16u; // MEASURE
 const C: u32 = 1u; // vec4s of a row that a lane owns
-
-// sum[r] + m x[r] for every row r, with lane i's x.
-fn accumulate(sum: ptr<function, array<vec4<f32>, ROWS>>, m: mat4x4<f32>, x: ptr<function, array<vec4<f32>, ROWS>>, i: u32) {
-    for (var r = 0u; r < ROWS; r += 1u) {
-        let f = subgroupShuffle((*x)[r], i);
-        (*sum)[r] = fma(m[3], vec4(f.w), fma(m[2], vec4(f.z), fma(m[1], vec4(f.y), fma(m[0], vec4(f.x), (*sum)[r]))));
-    }
-}
 
 fn keys(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(k[at.x], k[at.y], k[at.z], k[at.w]);
@@ -96,11 +87,11 @@ fn attention_bwd_q(
         var s: array<vec4<f32>, ROWS>;
         var dp: array<vec4<f32>, ROWS>;
         for (var i = 0u; i < width / C; i += 1u) {
-            accumulate(&s, transpose(keys(at + i * C)), &q0, i);
-            accumulate(&dp, transpose(values(at + i * C)), &dy0, i);
+            add_product(&s, transpose(keys(at + i * C)), &q0, i);
+            add_product(&dp, transpose(values(at + i * C)), &dy0, i);
             if C > 1u {
-                accumulate(&s, transpose(keys(at + i * C + 1u)), &q1, i);
-                accumulate(&dp, transpose(values(at + i * C + 1u)), &dy1, i);
+                add_product(&s, transpose(keys(at + i * C + 1u)), &q1, i);
+                add_product(&dp, transpose(values(at + i * C + 1u)), &dy1, i);
             }
         }
         for (var r = 0u; r < ROWS; r += 1u) {
@@ -109,8 +100,8 @@ fn attention_bwd_q(
         }
         for (var i = 0u; i < 8u; i += 1u) {
             let row = subgroupShuffle(at, i) + channel;
-            accumulate(&dq0, keys(row), &s, i);
-            if C > 1u { accumulate(&dq1, keys(row + 1u), &s, i); }
+            add_product(&dq0, keys(row), &s, i);
+            if C > 1u { add_product(&dq1, keys(row + 1u), &s, i); }
         }
     }
     for (var r = 0u; r < ROWS; r += 1u) {

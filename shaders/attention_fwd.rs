@@ -1,11 +1,16 @@
 //! Attention with grouped queries, forward, in memory that grows with T and not with T^2.
-//!
-//! Query head h reads key head h / (H / KV), as Hugging Face's `repeat_kv`. What the four attention cards share is here:
-//! their shape, the scores of the reference, and the CPU kernels' tile product and exponential.
 
 use rayon::prelude::*;
 
-use crate::{Card, Case, Class, CpuArgs, Device, Needs, Param, Params, Values, Variant, read, write};
+use crate::{
+    Card, CpuArgs, Params, Values, Variant,
+    attention::{
+        Matrix, PARAMS, Shape, cases, dot, one_vector_per_lane, product, query_groups, query_tiles, row_iterations,
+        subgroup, subgroup_iterations, two_vectors_per_lane,
+    },
+    exp::exp,
+    read, reduce, write,
+};
 
 /// See the module.
 pub static CARD: Card = Card {
@@ -19,11 +24,14 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        subgroup(8, |p| width_fits(p, 32)),
-        subgroup(16, |p| width_fits(p, 64)),
-        Variant::portable("row_per_lane", include_str!("attention_fwd.wgsl"), row_groups, |p, _| {
-            let (keys, channels) = (p.dim("T") as u64, p.dim("D") as u64);
-            channels + keys.div_ceil(4) * (1 + 2 * channels) + channels
+        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, query_tiles, |p, _| {
+            subgroup_iterations(p, p.dim("T"))
+        }),
+        subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, query_tiles, |p, _| {
+            subgroup_iterations(p, p.dim("T"))
+        }),
+        Variant::portable("row_per_lane", include_str!("attention_fwd.wgsl"), query_groups, |p, _| {
+            row_iterations(p, p.dim("T"))
         }),
     ],
     reference,
@@ -31,168 +39,79 @@ pub static CARD: Card = Card {
     nmse: 1e-11,
     cases,
     gradients: &["attention_bwd_q", "attention_bwd_kv"],
-    flops: |p| 4 * Shape::of(p).pairs(),
+    flops: |p| Shape::of(p).flops(2),
 };
 
-const fn subgroup(vectors: u32, fits: fn(&Params) -> bool) -> Variant {
-    let consts: &[(&str, u32)] = match vectors {
-        8 => &[("C", 1)],
-        16 => &[("C", 2)],
-        _ => &[("C", 4)],
-    };
-    Variant {
-        name: match vectors {
-            8 => "subgroup_broadcast_32",
-            16 => "subgroup_broadcast_64",
-            _ => "subgroup_broadcast_128",
-        },
-        consts,
-        needs: Needs::Subgroup { min: 8, max: 8 },
-        preferred_on: &[Class::Software],
-        fits,
-        ..Variant::portable(
-            "",
-            include_str!("attention_fwd_subgroup.wgsl"),
-            |p, device| Shape::of(p).subgroup_tiles(p.dim("T") * p.dim("H") / p.dim("KV"), device),
-            |p, _| {
-                let (keys, width) = (p.dim("T") as u64, p.dim("D") as u64 / 4);
-                width + keys.div_ceil(8) * (1 + 2 * width) + 4 * (1 + width)
-            },
-        )
-    }
-}
-
-/// The params of every attention card.
-pub(crate) const PARAMS: &[Param] = &[
-    Param::Dim("B"),
-    Param::Dim("T"),
-    Param::Dim("H"),
-    Param::Dim("KV"),
-    Param::Dim("D"),
-    Param::Dim("causal"),
-    Param::Scalar("scale"),
-];
-
-/// Whether rows of D channels are whole vec4s and fit registers made for `most` channels.
-pub(crate) fn width_fits(p: &Params, most: usize) -> bool {
-    p.dim("D").is_multiple_of(most / 8) && p.dim("D") <= most
-}
-
-/// Workgroups of 64 lanes with a query row each.
-pub(crate) fn row_groups(p: &Params, _: &Device) -> u64 {
-    ((p.dim("B") * p.dim("H") * p.dim("T")) as u64).div_ceil(64)
-}
-
-/// [`PARAMS`] as Rust values.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) batch: usize,
-    pub(crate) time: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) channels: usize,
-    pub(crate) causal: bool,
-    pub(crate) scale: f32,
-}
-
-impl Shape {
-    pub(crate) fn of(p: &Params) -> Self {
-        Self {
-            batch: p.dim("B"),
-            time: p.dim("T"),
-            heads: p.dim("H"),
-            kv_heads: p.dim("KV"),
-            channels: p.dim("D"),
-            causal: p.dim("causal") != 0,
-            scale: p.scalar("scale"),
-        }
-    }
-
-    /// Multiplications of one matrix product over all pairs of a query and a key that it sees.
-    pub(crate) fn pairs(&self) -> u64 {
-        let per_head = if self.causal { self.time * (self.time + 1) / 2 } else { self.time * self.time };
-        (self.batch * self.heads * per_head * self.channels) as u64
-    }
-
-    /// Subgroups of 4 rows per lane for `rows` rows of every (b, kv).
-    pub(crate) fn subgroup_tiles(&self, rows: usize, device: &Device) -> u64 {
-        let _ = device;
-        (self.batch * self.kv_heads * rows.div_ceil(16)) as u64
-    }
-
-    /// Keys that query `t` sees: those before this one.
-    pub(crate) fn visible(&self, t: usize) -> usize {
-        if self.causal { t + 1 } else { self.time }
-    }
-
-    /// The key head of query head `h`.
-    pub(crate) fn kv(&self, h: usize) -> usize {
-        h / (self.heads / self.kv_heads)
-    }
-
-    /// Where the channels of (b, t, head) begin in a (B, T, heads, D) tensor.
-    pub(crate) fn row(&self, heads: usize, b: usize, t: usize, head: usize) -> usize {
-        ((b * self.time + t) * heads + head) * self.channels
-    }
-
-    /// The reference's scaled scores of one query row, by visible key.
-    pub(crate) fn scores(&self, q: &[f64], k: &[f64], b: usize, h: usize, t: usize) -> Vec<f64> {
-        let query = &q[self.row(self.heads, b, t, h)..][..self.channels];
-        let score = |s| {
-            let key = &k[self.row(self.kv_heads, b, s, self.kv(h))..][..self.channels];
-            query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * f64::from(self.scale)
-        };
-        (0..self.visible(t)).map(score).collect()
-    }
-}
+const SUBGROUP: &str = include_str!("attention_fwd_subgroup.wgsl");
 
 fn reference(p: &Params, values: &Values) -> Values {
     let shape = Shape::of(p);
     let (q, k, v) = (&values["q"], &values["k"], &values["v"]);
     let mut y = vec![0.0; q.len()];
     let mut lse = vec![0.0; shape.batch * shape.heads * shape.time];
-    for b in 0..shape.batch {
-        for h in 0..shape.heads {
-            for t in 0..shape.time {
-                let scores = shape.scores(q, k, b, h, t);
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
-                let lse_row = largest + sum.ln();
-                lse[(b * shape.heads + h) * shape.time + t] = lse_row;
-                let y_at = shape.row(shape.heads, b, t, h);
-                for (s, score) in scores.iter().enumerate() {
-                    let weight = (score - lse_row).exp();
-                    let v_at = shape.row(shape.kv_heads, b, s, shape.kv(h));
-                    for d in 0..shape.channels {
-                        y[y_at + d] += weight * v[v_at + d];
-                    }
-                }
+    for [b, t, h] in shape.queries() {
+        let row = shape.row(shape.heads, [b, t, h]);
+        let key = |s| shape.row(shape.kv_heads, [b, s, h / shape.group()]);
+        let score = |s| f64::from(shape.scale) * dot(q, k, shape.channels, row, key(s));
+        let scores: Vec<f64> = (0..shape.visible(t)).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+        for (s, score) in scores.iter().enumerate() {
+            for d in 0..shape.channels {
+                y[row + d] += (score - largest).exp() / sum * v[key(s) + d];
             }
         }
+        lse[shape.scalar([b, t, h])] = largest + sum.ln();
     }
     Values::from([("y", y), ("lse", lse)])
 }
 
-fn cpu(_p: &Params, _args: CpuArgs<'_>) {}
+/// Queries of one tile of the CPU kernel.
+const QUERIES: usize = 32;
 
-/// Shapes that every attention kernel is tried with.
-pub(crate) fn cases() -> Vec<Case> {
-    let case = |b, t, h, kv, d, causal, scale| {
-        let dims = [("B", b), ("T", t), ("H", h), ("KV", kv), ("D", d), ("causal", causal)];
-        Case::new(Params::dims(dims).with_scalar("scale", scale))
-    };
-    vec![
-        case(1, 1, 1, 1, 1, 1, 1.0),
-        case(2, 1, 2, 1, 4, 0, 0.5),
-        case(1, 3, 2, 2, 2, 1, 0.7),
-        case(2, 37, 6, 2, 13, 1, 0.28),
-        case(1, 29, 3, 1, 13, 0, 0.28),
-        case(2, 37, 6, 2, 32, 1, 0.18),
-        case(1, 70, 4, 4, 20, 0, 0.22),
-        case(1, 65, 4, 2, 64, 1, 0.125),
-        case(1, 33, 2, 1, 100, 1, 0.1),
-        case(1, 9, 1, 1, 132, 1, 0.09),
-        // Scores up to about 100: the running maximum is what keeps exp in range.
-        case(1, 50, 2, 1, 16, 1, 6.0),
-    ]
+fn cpu(p: &Params, mut args: CpuArgs<'_>) {
+    let shape = Shape::of(p);
+    let (q, k, v) = (args.f32("q"), args.f32("k"), args.f32("v"));
+    let (y, lse) = (args.f32_mut("y"), args.f32_mut("lse"));
+    let stride = shape.heads * shape.channels;
+    let tiles = y.par_chunks_mut(shape.time * stride).enumerate().flat_map(|(b, y)| {
+        y.par_chunks_mut(QUERIES * stride).enumerate().map(move |(tile, y)| (b, tile * QUERIES, y))
+    });
+    let logs: Vec<_> = tiles.map(|(b, t, y)| (b, t, tile(&shape, [q, k, v], [b, t], y))).collect();
+    for (b, first, logs) in logs {
+        for (i, log) in logs.into_iter().enumerate() {
+            lse[shape.scalar([b, first + i / shape.heads, i % shape.heads])] = log;
+        }
+    }
+}
+
+/// The rows of y that begin at (b, first); returns their log-sum-exp, (t, h).
+fn tile(shape: &Shape, [q, k, v]: [&[f32]; 3], [b, first]: [usize; 2], y: &mut [f32]) -> Vec<f32> {
+    let (channels, stride, kv_stride) =
+        (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
+    let rows = y.len() / stride;
+    let keys = shape.visible(first + rows - 1);
+    let mut weights = vec![0.0; rows * keys];
+    let mut logs = vec![0.0; rows * shape.heads];
+    for h in 0..shape.heads {
+        let q = Matrix::rows(&q[shape.row(shape.heads, [b, first, h])..], stride);
+        let kv_at = shape.row(shape.kv_heads, [b, 0, h / shape.group()]);
+        let (k, v) = (Matrix::rows(&k[kv_at..], kv_stride), Matrix::rows(&v[kv_at..], kv_stride));
+        product((&mut weights, keys), false, shape.scale, [rows, keys, channels], q, k.transposed());
+        let y = &mut y[h * channels..];
+        let mut sums = [0.0; QUERIES];
+        for (r, weights) in weights.chunks_mut(keys).enumerate() {
+            let (seen, unseen) = weights.split_at_mut(shape.visible(first + r));
+            let largest = reduce::max(seen);
+            seen.iter_mut().for_each(|score| *score = exp(*score - largest));
+            unseen.fill(0.0);
+            sums[r] = reduce::sum(seen.len(), |s| seen[s]);
+            logs[r * shape.heads + h] = largest + sums[r].ln();
+        }
+        product((y, stride), false, 1.0, [rows, channels, keys], Matrix::rows(&weights, keys), v);
+        for (y, sum) in y.chunks_mut(stride).zip(sums) {
+            y[..channels].iter_mut().for_each(|y| *y /= sum);
+        }
+    }
+    logs
 }

@@ -1,7 +1,7 @@
 // y[b,t,h] = sum_s p_s v[b,s,h/G] / sum_s p_s, p_s = exp(scale q.k_s - m), lse = m + ln(sum_s p_s)   (FlashAttention-2, Dao 2023, alg. 1)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
 // keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
-#import grid
+#import grid, row_tile
 
 struct Params {
     groups: u32,
@@ -22,16 +22,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;      // (B, H, T)
 @group(0) @binding(5) var<uniform> params: Params;
 
-const ROWS: u32 = 16u;
-const C: u32 = 1u;
-
-// sum[r] + m x[r] for every row r, where x is what lane i holds.
-fn accumulate(sum: ptr<function, array<vec4<f32>, ROWS>>, m: mat4x4<f32>, x: ptr<function, array<vec4<f32>, ROWS>>, i: u32) {
-    for (var r = 0u; r < ROWS; r += 1u) {
-        let f = subgroupShuffle((*x)[r], i);
-        (*sum)[r] = fma(m[3], vec4(f.w), fma(m[2], vec4(f.z), fma(m[1], vec4(f.y), fma(m[0], vec4(f.x), (*sum)[r]))));
-    }
-}
+const C: u32 = 1u; // vec4s of a row that a lane owns
 
 // Four channels (columns) of four keys (rows).
 fn keys(at: vec4<u32>) -> mat4x4<f32> {
@@ -84,8 +75,8 @@ fn attention_fwd(
         let at = keys_at + min(own, vec4(params.T - 1u)) * stride;
         var s: array<vec4<f32>, ROWS>;
         for (var i = 0u; i < width / C; i += 1u) {
-            accumulate(&s, keys(at + i * C), &q0, i);
-            if C > 1u { accumulate(&s, keys(at + i * C + 1u), &q1, i); }
+            add_product(&s, keys(at + i * C), &q0, i);
+            if C > 1u { add_product(&s, keys(at + i * C + 1u), &q1, i); }
         }
         for (var r = 0u; r < ROWS; r += 1u) {
             let score = select(vec4(-3.0e38), s[r], own * key_step <= vec4(bound + r * row_step));
@@ -102,8 +93,8 @@ fn attention_fwd(
         }
         for (var i = 0u; i < 8u; i += 1u) {
             let row = keys_at + min(first + 4u * i + vec4(0u, 1u, 2u, 3u), vec4(params.T - 1u)) * stride + channel;
-            accumulate(&sum0, values(row), &s, i);
-            if C > 1u { accumulate(&sum1, values(row + 1u), &s, i); }
+            add_product(&sum0, values(row), &s, i);
+            if C > 1u { add_product(&sum1, values(row + 1u), &s, i); }
         }
     }
     for (var r = 0u; r < ROWS; r += 1u) {

@@ -4,8 +4,11 @@
 //! `cargo xtask new-kernel NAME` do it) and name it once in [`kernels!`] below: the harness in `tests/`
 //! then checks every variant of it. Nothing here knows wgpu.
 
+mod attention;
 mod card;
+mod exp;
 mod params;
+mod reduce;
 mod reflect;
 mod source;
 mod values;
@@ -19,7 +22,31 @@ pub use reflect::{Binding, Element, Member, ReflectError, Reflection, reflect};
 pub use source::{SourceError, expand};
 pub use values::{Case, Fill, Values};
 
+/// Calls the macro `$each` with the names of all kernels, in alphabetical order.
+#[macro_export]
 macro_rules! kernels {
+    ($each:ident) => {
+        $each! {
+            accumulate,
+            add,
+            attention_bwd_delta,
+            attention_bwd_kv,
+            attention_bwd_q,
+            attention_fwd,
+            column_sum,
+            fill,
+            rms_norm_bwd_w,
+            rms_norm_bwd_x,
+            rms_norm_fwd,
+            rope_bwd,
+            rope_fwd,
+            scale,
+            sum,
+        }
+    };
+}
+
+macro_rules! declare {
     ($($name:ident),* $(,)?) => {
         $(pub mod $name;)*
 
@@ -28,10 +55,7 @@ macro_rules! kernels {
     };
 }
 
-kernels! {
-    attention_fwd,
-    rms_norm_fwd,
-}
+kernels!(declare);
 
 /// The card of the kernel called `name`.
 pub fn card(name: &str) -> Option<&'static Card> {

@@ -2,28 +2,40 @@
 
 use rayon::prelude::*;
 
-use crate::{Card, Case, CpuArgs, Param, Params, Values, Variant, read, write};
+use crate::{Card, Case, Class, CpuArgs, Param, Params, Values, Variant, read, reduce::dot, write};
 
-/// Rows of a workgroup; the WGSL's workgroup size.
-const ROWS: u64 = 64;
+/// Lanes of a workgroup in every variant.
+const LANES: u64 = 64;
 
 /// See the module.
 pub static CARD: Card = Card {
     name: "rms_norm_fwd",
     args: &[read("x", &["R", "C"]), read("w", &["C"]), write("y", &["R", "C"])],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps")],
-    variants: &[Variant::portable(
-        "row_per_lane",
-        include_str!("rms_norm_fwd.wgsl"),
-        |p, _| (p.dim("R") as u64).div_ceil(ROWS),
-        |p, _| 2 * p.dim("C") as u64,
-    )],
+    variants: &[
+        Variant {
+            preferred_on: &[Class::Software],
+            fits: |p| p.dim("C").is_multiple_of(4),
+            ..Variant::portable(
+                "row_per_lane",
+                include_str!("rms_norm_fwd_row_per_lane.wgsl"),
+                |p, _| (p.dim("R") as u64).div_ceil(LANES),
+                |p, _| 2 * p.dim("C") as u64 / 4,
+            )
+        },
+        Variant::portable(
+            "workgroup_per_row",
+            include_str!("rms_norm_fwd.wgsl"),
+            |p, _| p.dim("R") as u64,
+            |p, _| 2 * (p.dim("C") as u64).div_ceil(LANES) + u64::from(LANES.ilog2()),
+        ),
+    ],
     reference,
     cpu,
     nmse: 1e-12,
     cases,
-    gradients: &[],
-    flops: |p| 4 * (p.dim("R") * p.dim("C")) as u64,
+    gradients: &["rms_norm_bwd_w", "rms_norm_bwd_x"],
+    flops: |p| 5 * (p.dim("R") * p.dim("C")) as u64,
 };
 
 fn reference(p: &Params, v: &Values) -> Values {
@@ -44,16 +56,20 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (channels, eps) = (p.dim("C"), p.scalar("eps"));
     let (x, w, y) = (args.f32("x"), args.f32("w"), args.f32_mut("y"));
     y.par_chunks_mut(channels).zip(x.par_chunks(channels)).for_each(|(y, x)| {
-        let squares: f32 = x.iter().map(|x| x * x).sum();
-        let rstd = 1.0 / (squares / channels as f32 + eps).sqrt();
+        let rstd = rstd(x, eps);
         for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
             *y = x * rstd * w;
         }
     });
 }
 
+/// 1 / rms of a row.
+pub(crate) fn rstd(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+}
+
 fn cases() -> Vec<Case> {
-    [(1, 1), (3, 7), (65, 48), (130, 128)]
+    [(1, 1), (3, 7), (65, 48), (130, 128), (5, 201)]
         .map(|(rows, channels)| Case::new(Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", 1e-5)))
         .to_vec()
 }

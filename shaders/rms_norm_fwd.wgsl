@@ -1,6 +1,6 @@
 // y[r, c] = x[r, c] * w[c] / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
-// A workgroup owns 64 rows; a lane owns one row and walks it twice.
-#import grid
+// A workgroup owns one row, which it walks twice; its lanes take every 64th element.
+#import grid, workgroup_sum
 
 struct Params {
     groups: u32,
@@ -15,22 +15,24 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (R, C)
 @group(0) @binding(3) var<uniform> params: Params;
 
-@compute @workgroup_size(64)
+const LANES: u32 = 64u;
+
+@compute @workgroup_size(LANES)
 fn rms_norm_fwd(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = group_index(workgroup, grid, params.group_offset) * 64u + lane;
-    if row >= params.R { return; } // the last group's tail, and the fold's overshoot
+    let row = group_index(workgroup, grid, params.group_offset);
+    if row >= params.R { return; } // the fold's overshoot
     let C = params.C;
     let base = row * C;
     var squares = 0.0;
-    for (var c = 0u; c < C; c += 1u) {
+    for (var c = lane; c < C; c += LANES) {
         squares = fma(x[base + c], x[base + c], squares);
     }
-    let rstd = inverseSqrt(squares / f32(C) + params.eps);
-    for (var c = 0u; c < C; c += 1u) {
+    let rstd = inverseSqrt(workgroup_sum(squares, lane) / f32(C) + params.eps);
+    for (var c = lane; c < C; c += LANES) {
         y[base + c] = x[base + c] * rstd * w[c];
     }
 }

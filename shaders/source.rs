@@ -4,8 +4,12 @@
 use crate::Variant;
 
 /// Functions shared by kernels; they have no bindings.
-const INCLUDES: &[(&str, &str)] =
-    &[("grid", include_str!("include/grid.wgsl")), ("reduce", include_str!("include/reduce.wgsl"))];
+const INCLUDES: &[(&str, &str)] = &[
+    ("grid", include_str!("include/grid.wgsl")),
+    ("reduce", include_str!("include/reduce.wgsl")),
+    ("row_tile", include_str!("include/row_tile.wgsl")),
+    ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
+];
 
 /// Why a variant's text cannot be expanded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

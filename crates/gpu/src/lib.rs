@@ -1,1 +1,19 @@
-//! Evenkeel's wgpu executor: adapters, pipelines from cards, readback.
+//! Evenkeel's wgpu executor: adapters, pipelines from cards, readback. The only crate that names wgpu.
+//!
+//! Nothing here blocks and nothing here panics on what a driver does: what waits is `async`, what fails is a
+//! [`GpuError`]. Natively nobody but the caller drives a wgpu device, so the futures of this crate poll it themselves
+//! whenever they are polled; `pollster::block_on` is all that a command line needs.
+
+mod adapter;
+mod device;
+mod error;
+mod grid;
+mod once;
+mod params;
+mod pipeline;
+mod platform;
+mod wait;
+
+pub use adapter::{Adapter, AdapterSummary, adapters, select};
+pub use device::{AllocatorReport, Gpu};
+pub use error::GpuError;

@@ -1,0 +1,163 @@
+//! A single dispatch: bytes in, bytes out. Tests, probes and the self-test use it; steps run in the executor.
+
+use evenkeel_shaders::{Access, Card, Params, Variant};
+use wgpu::BufferUsages;
+
+use crate::{Gpu, GpuError, grid::Piece, grid::pieces, params, pipeline::Pipeline, wait::Signal};
+
+impl Gpu {
+    /// Dispatches one variant. `arguments` are the bytes of the card's arguments, in its order; they may be longer than
+    /// the card says (guard words): everything that is given is bound, padded with zeros to a multiple of 16 bytes.
+    /// Those that the card writes are read back in place. Contents of memory that is not given, such as the overshoot
+    /// of the last workgroup, never show.
+    ///
+    /// # Errors
+    /// [`GpuError::Arguments`] when an argument or a param is missing or too short, and whatever the device does wrong.
+    pub async fn dispatch_once(
+        &self,
+        card: &'static Card,
+        variant: &'static Variant,
+        params: &Params,
+        arguments: &mut [Vec<u8>],
+    ) -> Result<(), GpuError> {
+        self.dispatch_in_pieces(card, variant, params, arguments, 1).await
+    }
+
+    /// As [`Gpu::dispatch_once`], with the grid split into so many dispatches (fewer where it has fewer workgroups).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dispatch_in_pieces(
+        &self,
+        card: &'static Card,
+        variant: &'static Variant,
+        params: &Params,
+        arguments: &mut [Vec<u8>],
+        count: u32,
+    ) -> Result<(), GpuError> {
+        check_arguments(card, params, arguments)?;
+        let pipeline = self.pipeline(card, variant).await?;
+        let groups = self.groups(card, variant, params)?;
+        let pieces = pieces(groups, groups.div_ceil(count.max(1)));
+        let buffers = self.upload(card, arguments).await?;
+        let uniforms = self.upload_params(card, &pipeline, params, groups, &pieces).await?;
+        let read_back = self.staging(card, arguments).await?;
+        let ended = Signal::new();
+        let bytes = buffers.iter().map(wgpu::Buffer::size).sum();
+        let (submission, outcome) = self.scoped(card.name, bytes, || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&pipeline.compute);
+            for (piece, uniform) in pieces.iter().zip(&uniforms) {
+                let bindings = buffers.iter().chain([uniform]).map(wgpu::Buffer::as_entire_buffer_binding);
+                pass.set_bind_group(0, &pipeline.bind(self, card.name, bindings), &[]);
+                pass.dispatch_workgroups(piece.x, piece.y, 1);
+            }
+            drop(pass);
+            for (i, staging) in &read_back {
+                encoder.copy_buffer_to_buffer(&buffers[*i], 0, staging, 0, staging.size());
+            }
+            self.submit([encoder.finish()], &ended)
+        });
+        outcome.await?;
+        for (i, staging) in &read_back {
+            let bytes = self.map(staging, &submission, card.name).await?;
+            let given = arguments[*i].len();
+            arguments[*i].copy_from_slice(&bytes[..given]);
+        }
+        self.check()
+    }
+
+    /// Workgroups of the whole grid.
+    pub(crate) fn groups(
+        &self,
+        card: &'static Card,
+        variant: &'static Variant,
+        params: &Params,
+    ) -> Result<u32, GpuError> {
+        let groups = (variant.groups)(params, &self.profile());
+        u32::try_from(groups).map_err(|_| GpuError::Arguments {
+            kernel: card.name,
+            what: format!("workgroups of {} under {params}", variant.name),
+            expected: format!("at most {}", u32::MAX),
+            got: groups.to_string(),
+        })
+    }
+
+    async fn upload(&self, card: &'static Card, arguments: &[Vec<u8>]) -> Result<Vec<wgpu::Buffer>, GpuError> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let mut buffers = Vec::with_capacity(arguments.len());
+        for (arg, bytes) in card.args.iter().zip(arguments) {
+            let what = format!("{} of {}", arg.name, card.name);
+            let most = self.limits.max_storage_buffer_binding_size;
+            self.within("maxStorageBufferBindingSize", &what, most, padded(bytes))?;
+            buffers.push(self.filled(&what, bytes, usage).await?);
+        }
+        Ok(buffers)
+    }
+
+    async fn upload_params(
+        &self,
+        card: &'static Card,
+        pipeline: &Pipeline,
+        params: &Params,
+        groups: u32,
+        pieces: &[Piece],
+    ) -> Result<Vec<wgpu::Buffer>, GpuError> {
+        let mut uniforms = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let bytes = params::encode(card.name, &pipeline.reflection, params, groups, piece.offset)?;
+            uniforms.push(self.filled("params", &bytes, BufferUsages::UNIFORM | BufferUsages::COPY_DST).await?);
+        }
+        Ok(uniforms)
+    }
+
+    /// A buffer of these bytes, padded.
+    async fn filled(&self, what: &str, bytes: &[u8], usage: BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        let buffer = self.buffer(what, padded(bytes), usage).await?;
+        let mut whole = bytes.to_vec();
+        whole.resize(padded(bytes) as usize, 0);
+        let ((), outcome) = self.scoped(what, buffer.size(), || self.queue.write_buffer(&buffer, 0, &whole));
+        outcome.await?;
+        Ok(buffer)
+    }
+
+    async fn staging(
+        &self,
+        card: &'static Card,
+        arguments: &[Vec<u8>],
+    ) -> Result<Vec<(usize, wgpu::Buffer)>, GpuError> {
+        let mut staging = Vec::new();
+        for (i, (arg, bytes)) in card.args.iter().zip(arguments).enumerate() {
+            if arg.access != Access::Read {
+                let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+                staging.push((i, self.buffer("readback", padded(bytes), usage).await?));
+            }
+        }
+        Ok(staging)
+    }
+}
+
+/// Every view begins and ends at a multiple of 16 bytes, so that any argument can be seen as `vec4<f32>`.
+fn padded(bytes: &[u8]) -> u64 {
+    (bytes.len() as u64).next_multiple_of(16).max(16)
+}
+
+fn check_arguments(card: &'static Card, params: &Params, arguments: &[Vec<u8>]) -> Result<(), GpuError> {
+    let wrong = |what: &str, expected: String, got: String| {
+        Err(GpuError::Arguments { kernel: card.name, what: what.to_owned(), expected, got })
+    };
+    if let Some(param) = card.params.iter().find(|param| params.get(param.name()).is_none()) {
+        return wrong("params", param.name().to_owned(), params.to_string());
+    }
+    if arguments.len() != card.args.len() {
+        return wrong("arguments", card.args.len().to_string(), arguments.len().to_string());
+    }
+    for (arg, bytes) in card.args.iter().zip(arguments) {
+        let least = arg.len(params) * arg.dtype.size();
+        if bytes.len() < least {
+            return wrong(arg.name, format!("{least} bytes"), bytes.len().to_string());
+        }
+    }
+    Ok(())
+}

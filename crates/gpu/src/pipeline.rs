@@ -1,0 +1,214 @@
+//! Pipelines from cards: everything that wgpu wants to know of a kernel is reflected from its WGSL.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU64,
+    ptr,
+    sync::{Arc, PoisonError},
+};
+
+use evenkeel_shaders::{Card, Needs, Reflection, Variant, reflect};
+use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, BufferUsages, ShaderStages};
+
+use crate::{
+    Gpu, GpuError,
+    platform::{self, Outcome},
+    wait::Signal,
+};
+
+/// By the addresses of card and variant: broken copies of a kernel in a test share its names.
+pub(crate) type PipelineCache = HashMap<(usize, usize), Arc<Pipeline>>;
+
+fn key(card: &'static Card, variant: &'static Variant) -> (usize, usize) {
+    (ptr::from_ref(card).addr(), ptr::from_ref(variant).addr())
+}
+
+/// A compiled variant.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) compute: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+    pub(crate) reflection: Reflection,
+}
+
+impl Pipeline {
+    /// Binds the arguments in the card's order, then the params.
+    pub(crate) fn bind<'a>(
+        &self,
+        gpu: &Gpu,
+        label: &str,
+        bindings: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = (0..)
+            .zip(bindings)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
+            .collect();
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(label),
+            layout: &self.layout,
+            entries: &entries,
+        })
+    }
+}
+
+impl Gpu {
+    /// Compiles the variants that are not compiled yet, from all cores, and has the driver finish its part: some
+    /// drivers run their code generator at the first dispatch, so each gets one of no workgroups. `progress` is told
+    /// how many of how many are done.
+    ///
+    /// # Errors
+    /// The first one that any variant gives; what compiled stays.
+    pub async fn compile(
+        &self,
+        kernels: &[(&'static Card, &'static Variant)],
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(), GpuError> {
+        self.check()?;
+        let mut missing = Vec::new();
+        for &(card, variant) in kernels {
+            let known = self.cached(card, variant).is_some();
+            if !known && !missing.iter().any(|&(c, v)| key(c, v) == key(card, variant)) {
+                missing.push((card, variant));
+            }
+        }
+        // Compiling and warming up are halves of the work.
+        let total = missing.len();
+        let mut halves = 0;
+        let mut half = || {
+            halves += 1;
+            progress(halves / 2, total);
+        };
+        let created = platform::parallel(total, |i| self.create(missing[i].0, missing[i].1), &mut half);
+        for ((card, variant), created) in missing.into_iter().zip(created) {
+            let Some(created) = created else { continue };
+            let (pipeline, outcome) = created?;
+            outcome.await?;
+            self.warm_up(card.name, &pipeline).await?;
+            half();
+            let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.insert(key(card, variant), Arc::new(pipeline));
+        }
+        Ok(())
+    }
+
+    fn cached(&self, card: &'static Card, variant: &'static Variant) -> Option<Arc<Pipeline>> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key(card, variant)).cloned()
+    }
+
+    /// The pipeline of a variant, compiled at the first call.
+    pub(crate) async fn pipeline(
+        &self,
+        card: &'static Card,
+        variant: &'static Variant,
+    ) -> Result<Arc<Pipeline>, GpuError> {
+        if self.cached(card, variant).is_none() {
+            self.compile(&[(card, variant)], |_, _| ()).await?;
+        }
+        self.cached(card, variant).ok_or_else(|| self.refused(card.name, "the compiler ended early".to_owned()))
+    }
+
+    /// Needs that the device does not meet are named before any driver sees the kernel.
+    fn create(&self, card: &'static Card, variant: &'static Variant) -> Result<(Pipeline, Outcome), GpuError> {
+        let reflection = reflect(card, variant)?;
+        let wants_size = reflection.module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some("SUBGROUP"));
+        let size = self.profile().subgroup_size;
+        let lanes = match variant.needs {
+            Needs::Subgroup { min, max } => Some(min..=max),
+            Needs::Nothing => wants_size.then_some(1..=u32::MAX),
+        };
+        if let Some(lanes) = lanes.filter(|lanes| !size.is_some_and(|size| lanes.contains(&size))) {
+            return Err(GpuError::Unsupported {
+                kernel: card.name,
+                variant: variant.name,
+                feature: format!("subgroups of a fixed size in {}..={}", lanes.start(), lanes.end()),
+                adapter: self.summary.to_string(),
+            });
+        }
+        let mut constants = variant.overrides.to_vec();
+        if let Some(size) = size.filter(|_| wants_size) {
+            constants.push(("SUBGROUP", f64::from(size)));
+        }
+        let what = format!("{} ({})", card.name, variant.name);
+        let ((compute, layout), outcome) =
+            self.scoped(&what, 0, || self.build(card.name, &what, &reflection, &constants));
+        Ok((Pipeline { compute, layout, reflection }, outcome))
+    }
+
+    fn build(
+        &self,
+        entry_point: &str,
+        label: &str,
+        reflection: &Reflection,
+        constants: &[(&str, f64)],
+    ) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+        let label = Some(label);
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &layout_entries(reflection) });
+        // wgpu's checks stay on: they keep a faulty index inside its buffer and cost nothing that was measurable.
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(reflection.source.as_str().into()),
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let compute = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(entry_point),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        (compute, layout)
+    }
+
+    async fn warm_up(&self, kernel: &str, pipeline: &Pipeline) -> Result<(), GpuError> {
+        let read = self.buffer("warm-up", 256, BufferUsages::STORAGE | BufferUsages::UNIFORM).await?;
+        let written = self.buffer("warm-up", 256, BufferUsages::STORAGE).await?;
+        let ended = Signal::new();
+        let (submission, outcome) = self.scoped(kernel, 0, || {
+            let storage = pipeline.reflection.storage.iter().map(|binding| binding.writable);
+            let buffers = storage.map(|writable| if writable { &written } else { &read }).chain([&read]);
+            let group = pipeline.bind(self, kernel, buffers.map(wgpu::Buffer::as_entire_buffer_binding));
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&pipeline.compute);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(0, 0, 0);
+            drop(pass);
+            self.submit([encoder.finish()], &ended)
+        });
+        outcome.await?;
+        self.wait_for(&ended, &submission, kernel).await
+    }
+}
+
+fn layout_entries(reflection: &Reflection) -> Vec<BindGroupLayoutEntry> {
+    let storage = reflection.storage.iter().map(|binding| {
+        // The stride of an array of three-component vectors is that of four.
+        let stride = 4 * binding.element.width.next_power_of_two();
+        (BufferBindingType::Storage { read_only: !binding.writable }, stride)
+    });
+    let bindings = storage.chain([(BufferBindingType::Uniform, reflection.params_size)]);
+    (0..)
+        .zip(bindings)
+        .map(|(binding, (ty, size))| BindGroupLayoutEntry {
+            binding,
+            visibility: ShaderStages::COMPUTE,
+            ty: BindingType::Buffer {
+                ty,
+                has_dynamic_offset: false,
+                min_binding_size: NonZeroU64::new(u64::from(size)),
+            },
+            count: None,
+        })
+        .collect()
+}

@@ -1,0 +1,160 @@
+//! The schedule: steps over tensors, as plain data.
+
+use std::{fmt, ops::Range};
+
+use evenkeel_shaders::{Access, Card, Params};
+
+use crate::{Memory, ScheduleError, Tensor, TensorId};
+
+/// Parts of a training step and of the other things a model does; the executors run one at a time, and host work
+/// stands only between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Once before the micro-batches of a step: clears what they add to.
+    Begin,
+    /// Forward and backward of one micro-batch.
+    ForwardBackward,
+    /// Norm, clip, optimizer, metrics.
+    Update,
+    /// Forward and loss of one evaluation batch.
+    Evaluate,
+    /// Forward of one sequence, to the logits of one position.
+    Generate,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Begin => "begin",
+            Self::ForwardBackward => "forward-backward",
+            Self::Update => "update",
+            Self::Evaluate => "evaluate",
+            Self::Generate => "generate",
+        })
+    }
+}
+
+/// What a layer binds to an argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand {
+    /// A whole tensor.
+    Whole(TensorId),
+    /// Elements `offset..offset + len` of a tensor; the offset is a multiple of [`View::ALIGNMENT`].
+    Part {
+        /// Tensor.
+        tensor: TensorId,
+        /// First element.
+        offset: usize,
+        /// Elements.
+        len: usize,
+    },
+    /// The gradient with respect to this tensor, to be written or added to: which of the two is the recorder's
+    /// business. The step falls away where no gradient is wanted.
+    GradientTo(TensorId),
+}
+
+impl From<TensorId> for Operand {
+    fn from(tensor: TensorId) -> Self {
+        Self::Whole(tensor)
+    }
+}
+
+/// A resolved operand: a range of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Tensor.
+    pub tensor: TensorId,
+    /// First element.
+    pub offset: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+impl View {
+    /// Views begin at multiples of this many elements: 256 bytes, the storage offset alignment of
+    /// `Limits::default()`.
+    pub const ALIGNMENT: usize = 64;
+}
+
+/// One kernel to run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub phase: Phase,
+    /// Which layer asked for it.
+    pub scope: String,
+    /// Kernel.
+    pub card: &'static Card,
+    /// All of the card's params, in its order.
+    pub params: Params,
+    /// In the card's argument order.
+    pub views: Vec<View>,
+}
+
+impl Step {
+    /// Argument accesses with their views.
+    pub fn accesses(&self) -> impl Iterator<Item = (Access, View)> + '_ {
+        self.card.args.iter().map(|arg| arg.access).zip(self.views.iter().copied())
+    }
+}
+
+/// Everything an executor needs: tensors, steps, memory.
+#[derive(Debug)]
+pub struct Schedule {
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) memory: Memory,
+}
+
+impl Schedule {
+    /// All tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = (TensorId, &Tensor)> {
+        self.tensors.iter().enumerate().map(|(i, tensor)| (TensorId(i), tensor))
+    }
+
+    /// One tensor.
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.0]
+    }
+
+    /// The tensor called `name`.
+    pub fn find(&self, name: &str) -> Result<TensorId, ScheduleError> {
+        let found = self.tensors.iter().position(|tensor| tensor.name == name);
+        found.map(TensorId).ok_or_else(|| ScheduleError::Name { name: name.to_owned(), expected: "once" })
+    }
+
+    /// All steps of all phases, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Indices of a phase's steps: each phase is recorded in one piece.
+    pub fn phase(&self, phase: Phase) -> Range<usize> {
+        let first = self.steps.iter().position(|step| step.phase == phase).unwrap_or(0);
+        let count = self.steps[first..].iter().take_while(|step| step.phase == phase).count();
+        first..first + count
+    }
+
+    /// Where everything lies.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Planned buffer, first byte and bytes of a view.
+    pub fn place(&self, view: View) -> (usize, Range<usize>) {
+        let tensor = self.tensor(view.tensor);
+        let (root, base) = tensor.within.unwrap_or((view.tensor, 0));
+        let start = (base + view.offset) * tensor.dtype.size();
+        (self.memory.buffer_of(root), start..start + view.len * tensor.dtype.size())
+    }
+
+    /// The whole of a tensor.
+    pub fn whole(&self, tensor: TensorId) -> View {
+        View { tensor, offset: 0, len: self.tensor(tensor).len() }
+    }
+
+    /// Floating-point operations of a phase, by the cards.
+    pub fn flops(&self, phase: Phase) -> u64 {
+        self.steps[self.phase(phase)].iter().map(|step| (step.card.flops)(&step.params)).sum()
+    }
+}

@@ -1,0 +1,79 @@
+//! RMSNorm, gradient to its input.
+
+use rayon::prelude::*;
+
+use crate::{Card, Case, Class, CpuArgs, Param, Params, Values, Variant, read, reduce::sum, rms_norm_fwd::rstd, write};
+
+/// Lanes of a workgroup in every variant.
+const LANES: u64 = 64;
+
+/// See the module.
+pub static CARD: Card = Card {
+    name: "rms_norm_bwd_x",
+    args: &[read("dy", &["R", "C"]), read("x", &["R", "C"]), read("w", &["C"]), write("dx", &["R", "C"])],
+    params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps"), Param::Dim("accumulate")],
+    variants: &[
+        Variant {
+            preferred_on: &[Class::Software],
+            fits: |p| p.dim("C").is_multiple_of(4),
+            ..Variant::portable(
+                "row_per_lane",
+                include_str!("rms_norm_bwd_x_row_per_lane.wgsl"),
+                |p, _| (p.dim("R") as u64).div_ceil(LANES),
+                |p, _| 2 * p.dim("C") as u64 / 4,
+            )
+        },
+        Variant::portable(
+            "workgroup_per_row",
+            include_str!("rms_norm_bwd_x.wgsl"),
+            |p, _| p.dim("R") as u64,
+            |p, _| 2 * (p.dim("C") as u64).div_ceil(LANES) + 2 * u64::from(LANES.ilog2()),
+        ),
+    ],
+    reference,
+    cpu,
+    nmse: 1e-11,
+    cases,
+    gradients: &[],
+    flops: |p| 10 * (p.dim("R") * p.dim("C")) as u64,
+};
+
+fn reference(p: &Params, v: &Values) -> Values {
+    let (rows, channels, eps) = (p.dim("R"), p.dim("C"), f64::from(p.scalar("eps")));
+    let (dy, x, w) = (&v["dy"], &v["x"], &v["w"]);
+    let mut dx = vec![0.0; rows * channels];
+    for r in 0..rows {
+        let row = r * channels..(r + 1) * channels;
+        let (dy, x, dx) = (&dy[row.clone()], &x[row.clone()], &mut dx[row]);
+        let rms = (x.iter().map(|x| x * x).sum::<f64>() / channels as f64 + eps).sqrt();
+        // By the quotient rule: d(x_c / rms)/dx_k = [c = k] / rms - x_c x_k / (C rms^3).
+        let projection: f64 = (0..channels).map(|c| dy[c] * w[c] * x[c]).sum();
+        for c in 0..channels {
+            dx[c] = dy[c] * w[c] / rms - x[c] * projection / (channels as f64 * rms.powi(3));
+        }
+    }
+    Values::from([("dx", dx)])
+}
+
+fn cpu(p: &Params, mut args: CpuArgs<'_>) {
+    let (channels, eps, accumulate) = (p.dim("C"), p.scalar("eps"), p.accumulates());
+    let (dy, x, w, dx) = (args.f32("dy"), args.f32("x"), args.f32("w"), args.f32_mut("dx"));
+    let rows = dy.par_chunks(channels).zip(x.par_chunks(channels));
+    dx.par_chunks_mut(channels).zip(rows).for_each(|(dx, (dy, x))| {
+        let w = &w[..channels];
+        let rstd = rstd(x, eps);
+        let slope = rstd * rstd * sum(channels, |c| dy[c] * w[c] * x[c]) / channels as f32;
+        if !accumulate {
+            dx.fill(0.0);
+        }
+        for c in 0..channels {
+            dx[c] += rstd * (dy[c] * w[c] - x[c] * slope);
+        }
+    });
+}
+
+fn cases() -> Vec<Case> {
+    [(1, 1), (3, 7), (65, 48), (130, 128), (5, 201)]
+        .map(|(rows, channels)| Case::new(Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", 1e-5)))
+        .to_vec()
+}

@@ -1,0 +1,24 @@
+// x[i] = alpha x[i]
+// A workgroup owns 256 elements, a lane four of them. N is a multiple of 4.
+#import grid
+
+struct Params {
+    groups: u32,
+    group_offset: u32,
+    N: u32,
+    alpha: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;  // (N)
+@group(0) @binding(1) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn scale(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(workgroup, grid, params.group_offset) * 64u + lane;
+    if i >= params.N / 4u { return; } // the last group's tail, and the fold's overshoot
+    x[i] *= params.alpha;
+}

@@ -1,0 +1,51 @@
+//! The adapter that tests run on. One device per process: drivers leak per device.
+
+use std::{env, sync::OnceLock};
+
+use evenkeel_gpu::Gpu;
+use evenkeel_shaders::{Card, Device, Params, Variant};
+
+/// The device of this process: the adapter that `EVENKEEL_ADAPTER` names a part of, otherwise the best there is.
+///
+/// # Errors
+/// Where there is none, with what to do about it.
+pub fn gpu() -> Result<&'static Gpu, String> {
+    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+    let open = || {
+        let wanted = env::var("EVENKEEL_ADAPTER").ok();
+        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await }).map_err(|error| {
+            format!(
+                "adapter for tests: {error}; `cargo xtask test` installs lavapipe, EVENKEEL_ADAPTER chooses another"
+            )
+        })
+    };
+    GPU.get_or_init(open).as_ref().map_err(String::clone)
+}
+
+/// What variants are chosen by on the device under test.
+pub(crate) fn profile() -> Result<Device, String> {
+    gpu().map(Gpu::profile)
+}
+
+/// Whether the device under test has what the variant needs.
+pub(crate) fn able(variant: &Variant) -> Result<bool, String> {
+    Ok(variant.able(&profile()?))
+}
+
+/// Runs a variant with its grid split into so many dispatches. Buffers are bound whole, with what stands behind the
+/// data; those that the card writes are read back.
+pub(crate) fn dispatch(
+    card: &'static Card,
+    variant: &'static Variant,
+    params: &Params,
+    pieces: u32,
+    buffers: &mut [Vec<u32>],
+) -> Result<(), String> {
+    let mut bytes: Vec<Vec<u8>> = buffers.iter().map(|words| bytemuck::cast_slice(words).to_vec()).collect();
+    let run = gpu()?.dispatch_in_pieces(card, variant, params, &mut bytes, pieces);
+    pollster::block_on(run).map_err(|error| error.to_string())?;
+    for (words, bytes) in buffers.iter_mut().zip(&bytes) {
+        *words = bytemuck::pod_collect_to_vec(bytes);
+    }
+    Ok(())
+}
