@@ -5,6 +5,7 @@
 //! then checks every variant of it. Nothing here knows wgpu.
 
 mod card;
+mod matmul;
 mod params;
 mod reduce;
 mod reflect;
@@ -29,6 +30,9 @@ macro_rules! kernels {
             add,
             column_sum,
             fill,
+            matmul_nn,
+            matmul_nt,
+            matmul_tn,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
