@@ -24,3 +24,4 @@ pub use device::{AllocatorReport, Gpu};
 pub use error::GpuError;
 pub use executor::{GpuExecutor, Progress};
 pub use readback::Readback;
+pub use self_test::self_test;

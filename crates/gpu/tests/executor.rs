@@ -7,7 +7,7 @@ use std::{
 };
 
 use evenkeel_gpu::{Gpu, GpuError, GpuExecutor, Progress, select};
-use evenkeel_schedule::{CpuExecutor, DType, Operand, Phase, Recorder, Role, Schedule, TensorId};
+use evenkeel_schedule::{CpuExecutor, DType, Dim, Operand, ParameterDecl, Phase, Recorder, Role, Schedule, TensorId};
 use evenkeel_shaders::{Arg, Card, Param, Params, Values, Variant, add, fill, read_write, rms_norm_fwd, scale, sum};
 use pollster::block_on;
 
@@ -73,8 +73,16 @@ fn small() -> Small {
     let mut recorder = Recorder::new(1 << 20, false);
     let state =
         |recorder: &mut Recorder, name, len| recorder.new_tensor(name, Role::State, DType::F32, &[("N", len)]).unwrap();
+    // Weights lie in an arena; those of the norm begin behind others.
+    let weights = [("bias", 3), ("w", 77)].map(|(name, extent)| ParameterDecl {
+        name: name.to_owned(),
+        shape: vec![Dim { name: "C", extent }],
+        decayed: false,
+        trainable: false,
+    });
+    recorder.parameters(&weights).unwrap();
+    let w = recorder.find("w").unwrap();
     let x = state(&mut recorder, "x", N);
-    let w = state(&mut recorder, "w", 77);
     let total = state(&mut recorder, "total", 1);
     let one = Params::dims([("N", 1)]);
     recorder.run(&fill::CARD, one.clone().with_scalar("value", 0.0), &[total.into()]).unwrap();
