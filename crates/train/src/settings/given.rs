@@ -108,7 +108,10 @@ fn read(path: &Path) -> Result<Table, TrainError> {
 /// `section.key=value`, where value is TOML, or else a bare string unless it starts like a TOML string, list or table.
 fn from_set(text: &str) -> Result<Given, TrainError> {
     let origin = "--set";
-    let Some((name, value)) = text.split_once('=') else {
+    let split = text
+        .split_once('=')
+        .map(|(name, value)| (name.trim(), value.trim()));
+    let Some((name, value)) = split.filter(|(name, _)| !name.is_empty()) else {
         return Err(TrainError::Setting {
             name: origin.to_owned(),
             expected: "section.key=value".to_owned(),
@@ -116,8 +119,7 @@ fn from_set(text: &str) -> Result<Given, TrainError> {
             origin: "command line".to_owned(),
         });
     };
-    let key = find(name.trim(), origin)?;
-    let value = value.trim();
+    let key = find(name, origin)?;
     let value = match value.parse::<Value>() {
         Ok(value) => value,
         Err(error) if value.starts_with(['"', '\'', '[', '{']) => {

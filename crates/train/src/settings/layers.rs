@@ -1,6 +1,6 @@
 //! The layers that settings come from, each over the one before: defaults, preset, run file, `--set`, flags.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 
 use toml::{Table, Value};
 
@@ -102,10 +102,9 @@ impl Values {
 
     /// Gives `key` this value if it has none.
     fn fill(&mut self, key: &'static Key, value: &Value, origin: &str) -> Result<(), TrainError> {
-        let full_name = key.full_name();
-        if !self.0.contains_key(&full_name) {
+        if let MapEntry::Vacant(vacant) = self.0.entry(key.full_name()) {
             let value = key.accept(value, origin)?;
-            self.0.insert(full_name, Entry { key, value });
+            vacant.insert(Entry { key, value });
         }
         Ok(())
     }

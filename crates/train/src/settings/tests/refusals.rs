@@ -46,6 +46,7 @@ fn unknown_names_are_answered_with_the_nearest() {
         "train: expected a section, got 5 (FILE)"
     );
     assert!(error(&["train.steps"]).contains("expected section.key=value, got \"train.steps\""));
+    assert!(error(&[" = 5"]).contains("expected section.key=value, got \" = 5\""));
 }
 
 #[test]
