@@ -174,7 +174,7 @@ impl Gpu {
         let read = self.buffer("warm-up", 256, BufferUsages::STORAGE | BufferUsages::UNIFORM).await?;
         let written = self.buffer("warm-up", 256, BufferUsages::STORAGE).await?;
         let ended = Signal::new();
-        let (submission, outcome) = self.scoped(kernel, 0, || {
+        let ((), outcome) = self.scoped(kernel, 0, || {
             let storage = pipeline.reflection.storage.iter().map(|binding| binding.writable);
             let buffers = storage.map(|writable| if writable { &written } else { &read }).chain([&read]);
             let group = pipeline.bind(self, kernel, buffers.map(wgpu::Buffer::as_entire_buffer_binding));
@@ -184,10 +184,10 @@ impl Gpu {
             pass.set_bind_group(0, &group, &[]);
             pass.dispatch_workgroups(0, 0, 0);
             drop(pass);
-            self.submit([encoder.finish()], &ended)
+            self.submit(encoder.finish(), &ended)
         });
         outcome.await?;
-        self.wait_for(&ended, &submission, kernel).await
+        self.wait_for(&ended, kernel).await
     }
 }
 
