@@ -4,7 +4,9 @@
 //! `cargo xtask new-kernel NAME` do it) and name it once in [`kernels!`] below: the harness in `tests/`
 //! then checks every variant of it. Nothing here knows wgpu.
 
+mod attention;
 mod card;
+mod exp;
 mod matmul;
 mod params;
 mod reduce;
@@ -28,6 +30,10 @@ macro_rules! kernels {
         $each! {
             accumulate,
             add,
+            attention_bwd_delta,
+            attention_bwd_kv,
+            attention_bwd_q,
+            attention_fwd,
             column_sum,
             fill,
             matmul_nn,
@@ -36,6 +42,8 @@ macro_rules! kernels {
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
+            rope_bwd,
+            rope_fwd,
             scale,
             sum,
         }
