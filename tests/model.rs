@@ -6,10 +6,7 @@ use std::sync::Arc;
 use evenkeel_data::{Batches, Corpus, Order};
 use evenkeel_model::llama::BatchShape;
 use evenkeel_schedule::Phase;
-use evenkeel_tests::{
-    golden::{Golden, largest_difference},
-    shared_gpu,
-};
+use evenkeel_tests::golden::{Golden, largest_difference};
 use evenkeel_train::{
     Compute, Executor, Program, ProgramParts, Trainer, TrainingPart,
     learning_rate::learning_rate,
@@ -146,7 +143,7 @@ async fn check_accumulation(name: &str, compute: &Compute) -> Outcome {
 }
 
 fn gpu() -> Compute {
-    match shared_gpu() {
+    match evenkeel_tests::gpu() {
         Ok(gpu) => Compute::Gpu(Arc::clone(gpu)),
         Err(message) => panic!("{message}"),
     }
