@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use evenkeel_gpu::Gpu;
