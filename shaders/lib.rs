@@ -7,6 +7,7 @@
 mod attention;
 mod card;
 mod exp;
+mod matmul;
 mod params;
 mod reduce;
 mod reflect;
@@ -35,6 +36,9 @@ macro_rules! kernels {
             attention_fwd,
             column_sum,
             fill,
+            matmul_nn,
+            matmul_nt,
+            matmul_tn,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,

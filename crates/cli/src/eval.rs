@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use evenkeel_data::{Sources, Windows};
+use evenkeel_data::{Corpus, Windows};
 use evenkeel_model::llama::BatchShape;
 use evenkeel_train::{Program, ProgramParts, checkpoint::model, evaluate};
 use serde_json::json;
@@ -35,8 +35,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
         let most = config.max_position_embeddings;
         return Err(format!("--seq-len: expected 1 to the model's {most} positions, got {}", arguments.seq_len).into());
     }
-    let sources = Sources { train: vec![arguments.data.clone()], valid: Vec::new() };
-    let corpus = evenkeel_data::open_whole(&sources.train, config.vocab_size as u32)?;
+    let corpus = Corpus::open(&[&arguments.data], config.vocab_size)?;
     let windows = Windows::new(corpus, arguments.seq_len)?;
     let weights = model::load_parameters(&arguments.model, &config.parameters())?;
     let compute = adapter::open(adapter).await?;

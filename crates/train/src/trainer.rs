@@ -118,12 +118,12 @@ impl Trainer {
         micro: u32,
     ) -> Result<bool, TrainError> {
         let HostBatch { tokens, targets, order, starts } = &mut self.host;
-        let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?;
+        let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?.0;
         executor.write(self.training.tokens.ids, tokens)?;
         executor.write(self.training.loss.targets, targets)?;
         if let Some((rows_by_token, token_starts)) = self.training.tokens.by_token {
             let vocabulary = starts.len() - 1;
-            by_token(tokens, vocabulary, order, starts);
+            by_token(tokens, vocabulary, order, starts)?;
             executor.write(rows_by_token, order)?;
             executor.write(token_starts, &starts[..vocabulary])?;
         }
