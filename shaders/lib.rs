@@ -5,6 +5,7 @@
 //! then checks every variant of it. Nothing here knows wgpu.
 
 mod card;
+mod exp;
 mod params;
 mod reduce;
 mod reflect;
@@ -28,12 +29,16 @@ macro_rules! kernels {
             accumulate,
             add,
             column_sum,
+            embedding_bwd,
+            embedding_fwd,
             fill,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
             scale,
             sum,
+            swiglu_bwd,
+            swiglu_fwd,
         }
     };
 }

@@ -7,6 +7,7 @@ use crate::Variant;
 const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
+    ("sigmoid", include_str!("include/sigmoid.wgsl")),
     ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
 ];
 
