@@ -12,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 use std::ops::{Range, RangeInclusive};
 use telling::{Dice, tell};
 
-/// Bytes of a chunk: about sixteen stories. Writing one takes tens of microseconds, so that a batch of random windows
+/// Bytes of a chunk: about fourteen stories. Writing one takes tens of microseconds, so that a batch of random windows
 /// needs no cache.
 const CHUNK: usize = 8192;
 /// Chunks for training, from chunk 0 on: 8 GiB of text.
@@ -24,7 +24,7 @@ const KEY: [u8; 32] = *b"evenkeel: the little stories, v1";
 
 /// What separates two stories and ends the last one.
 const GAP: &[u8] = b"\n\n";
-/// Lengths in bytes that stories with ending and gap commonly have: neither end is rarer than one story in ten.
+/// Lengths in bytes that stories with ending and gap commonly have: from the first fifth to the last tenth.
 const COMMON: RangeInclusive<usize> = 545..=625;
 
 /// The largest token id in the stories.
@@ -44,7 +44,7 @@ impl Stories {
         }
     }
 
-    /// The stories to validate with; none of them is in [`Stories::train`].
+    /// The stories to validate with, from other chunks than those of [`Stories::train`].
     pub fn valid() -> Self {
         Self {
             chunks: TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS,
@@ -63,7 +63,10 @@ impl Stories {
         while !out.is_empty() {
             let count = out.len().min(CHUNK - offset);
             let (here, rest) = out.split_at_mut(count);
-            for (token, byte) in here.iter_mut().zip(&write_chunk(chunk)[offset..]) {
+            for (token, byte) in here
+                .iter_mut()
+                .zip(&write_chunk(chunk, offset + count)[offset..])
+            {
                 *token = u32::from(*byte);
             }
             (out, chunk, offset) = (rest, chunk + 1, 0);
@@ -71,35 +74,38 @@ impl Stories {
     }
 }
 
-/// Writes chunk `index`: [`CHUNK`] bytes of whole stories.
+/// Writes the first `count` bytes of chunk `index`, or a few more: the chunk is [`CHUNK`] bytes of whole stories.
 ///
 /// A story that would leave room no common stories fill is thrown away and another one is told. The loop ends: room
 /// for k stories of one common length is left as room for k - 1 of them by such a story, and the last one fits
 /// because one or two endings take up any difference.
-fn write_chunk(index: u64) -> Vec<u8> {
+fn write_chunk(index: u64, count: usize) -> Vec<u8> {
     let mut rng = ChaCha8Rng::from_seed(KEY);
     rng.set_stream(index);
     let mut dice = Dice(rng);
-    let mut text = Vec::with_capacity(2 * CHUNK);
-    loop {
+    let mut text = Vec::with_capacity(CHUNK + 2 * COMMON.end());
+    while text.len() < count {
         let start = text.len();
         tell(&mut dice, &mut text);
         let ending = *dice.pick(&ENDINGS);
         let room = CHUNK.saturating_sub(text.len() + GAP.len());
-        if let Some(endings) = endings_of_length(room) {
-            endings
-                .iter()
-                .for_each(|ending| push_sentence(&mut text, ending));
-            text.extend_from_slice(GAP);
-            return text;
+        let endings = match endings_of_length(room) {
+            Some(endings) => endings,
+            None if fills_with_common_stories(room.saturating_sub(1 + ending.len())) => {
+                vec![ending]
+            }
+            None => {
+                text.truncate(start);
+                continue;
+            }
+        };
+        for ending in endings {
+            text.push(b' ');
+            text.extend_from_slice(ending.as_bytes());
         }
-        if fills_with_common_stories(room.saturating_sub(1 + ending.len())) {
-            push_sentence(&mut text, ending);
-            text.extend_from_slice(GAP);
-        } else {
-            text.truncate(start);
-        }
+        text.extend_from_slice(GAP);
     }
+    text
 }
 
 /// Whether some number of stories of one [`COMMON`] length takes exactly `room` bytes.
@@ -122,11 +128,6 @@ fn endings_of_length(room: usize) -> Option<Vec<&'static str>> {
     }
 }
 
-fn push_sentence(text: &mut Vec<u8>, sentence: &str) {
-    text.push(b' ');
-    text.extend_from_slice(sentence.as_bytes());
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn chunks_are_whole_stories_of_plain_text() {
         for chunk in (0..300).chain(TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS) {
-            let text = String::from_utf8(write_chunk(chunk)).unwrap();
+            let text = String::from_utf8(write_chunk(chunk, CHUNK)).unwrap();
             assert_eq!(text.len(), CHUNK);
             assert!(
                 text.bytes()
@@ -173,7 +174,7 @@ mod tests {
     fn a_read_does_not_depend_on_other_reads() {
         let stories = Stories::train();
         let whole = bytes(&stories, 0, 3 * CHUNK);
-        assert_eq!(whole[CHUNK..2 * CHUNK], write_chunk(1));
+        assert_eq!(whole[CHUNK..2 * CHUNK], write_chunk(1, CHUNK));
         for (start, count) in [
             (0, 1),
             (CHUNK - 1, 2),
@@ -187,13 +188,13 @@ mod tests {
             );
         }
         let last = bytes(&stories, stories.len() - 10, 10);
-        assert_eq!(last, write_chunk(TRAIN_CHUNKS - 1)[CHUNK - 10..]);
+        assert_eq!(last, write_chunk(TRAIN_CHUNKS - 1, CHUNK)[CHUNK - 10..]);
     }
 
     #[test]
     fn validation_stories_are_not_among_those_for_training() {
         let stories = |chunk| {
-            let text = String::from_utf8(write_chunk(chunk)).unwrap();
+            let text = String::from_utf8(write_chunk(chunk, CHUNK)).unwrap();
             text.trim_end()
                 .split("\n\n")
                 .map(String::from)

@@ -150,15 +150,8 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let bytes: Vec<u8> = (0..n).map(|i| (i % 251) as u8).collect();
-            let (first, second) = bytes.split_at(n / 3);
-            let paths = files(
-                &folder,
-                if first.is_empty() {
-                    &[second]
-                } else {
-                    &[first, second]
-                },
-            );
+            let (first, second) = bytes.split_at(n.div_ceil(3));
+            let paths = files(&folder, &[first, second]);
             let (train, valid) = Text::open(&paths, 256).unwrap().split().unwrap();
             let tokens: Vec<u32> = bytes.iter().map(|byte| u32::from(*byte)).collect();
             assert_eq!(all(&train), tokens[..trained]);

@@ -1,4 +1,4 @@
-//! The grammar of the stories: `grammar.txt`, read once.
+//! The grammar of the stories: `grammar.txt`, read and resolved once.
 //!
 //! The file is a list of sections; the first holds what all plots share, every other is one plot. A line of it is
 //! - `# name`: a section begins;
@@ -12,25 +12,48 @@
 
 use std::sync::LazyLock;
 
-/// Rows of words that belong together.
-pub(super) struct Table {
-    pub(super) columns: Vec<&'static str>,
-    pub(super) rows: Vec<Vec<&'static str>>,
+/// A wording or a word, with its slots resolved.
+pub(super) type Text = Vec<Piece>;
+
+/// A part of a text.
+pub(super) enum Piece {
+    /// Letters as they stand.
+    Letters(&'static str),
+    /// A word of the cast, by its place in [`CAST`].
+    Cast { place: usize, capital: bool },
+    /// A word of a table; `draw` is 0 or 1 for the first or second drawn row.
+    Cell {
+        table: usize,
+        column: usize,
+        draw: usize,
+        capital: bool,
+    },
 }
 
-/// The words and lines of one plot, or those that all plots share.
-#[derive(Default)]
-pub(super) struct Section {
+/// The slots that the characters fill: those of the hero, then the same of the friend.
+pub(super) const CAST: [&str; 10] = [
+    "hero",
+    "kind",
+    "he",
+    "him",
+    "his",
+    "friend",
+    "friend.kind",
+    "friend.he",
+    "friend.him",
+    "friend.his",
+];
+
+/// Rows of words that belong together; there are at least two.
+pub(super) struct Table {
+    pub(super) rows: Vec<Vec<Text>>,
+}
+
+/// A plot with all it takes to tell it, the shared tables and lines first.
+pub(super) struct Plot {
     pub(super) tables: Vec<Table>,
     /// The lines in the order of telling, each with its wordings.
-    pub(super) lines: Vec<Vec<&'static str>>,
-}
-
-/// Everything the stories are made of.
-pub(super) struct Grammar {
-    /// Words open to every plot, and the lines with which every story begins.
-    pub(super) shared: Section,
-    pub(super) plots: Vec<Section>,
+    pub(super) lines: Vec<Vec<Text>>,
 }
 
 /// Pronouns of a character, its names, and what it is if it is a child.
@@ -92,14 +115,24 @@ pub(super) const ENDINGS: [&str; 14] = [
 /// Bytes of the shortest of [`ENDINGS`] with the space before it.
 pub(super) const SHORTEST_ENDING: usize = 14;
 
-/// The grammar.
-pub(super) static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
-    let mut sections = parse(include_str!("grammar.txt")).into_iter();
-    Grammar {
-        shared: sections.next().unwrap_or_default(),
-        plots: sections.collect(),
+/// Every plot of the grammar.
+pub(super) static PLOTS: LazyLock<Vec<Plot>> = LazyLock::new(|| {
+    let sections = parse(include_str!("grammar.txt"));
+    match sections.split_first() {
+        Some((shared, plots)) => plots.iter().map(|plot| compile(shared, plot)).collect(),
+        None => Vec::new(),
     }
 });
+
+/// A table as it is written: columns and rows.
+type RawTable = (Vec<&'static str>, Vec<Vec<&'static str>>);
+
+/// A section as it is written.
+#[derive(Default)]
+struct Section {
+    tables: Vec<RawTable>,
+    lines: Vec<Vec<&'static str>>,
+}
 
 fn parse(text: &'static str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
@@ -115,13 +148,8 @@ fn parse(text: &'static str) -> Vec<Section> {
             "@" => section
                 .tables
                 .extend(rest.split_once(" = ").map(|(columns, rows)| {
-                    Table {
-                        columns: columns.split(' ').collect(),
-                        rows: rows
-                            .split("; ")
-                            .map(|row| row.split(", ").collect())
-                            .collect(),
-                    }
+                    let rows = rows.split("; ").map(|row| row.split(", ").collect());
+                    (columns.split(' ').collect(), rows.collect())
                 })),
             "-" => section.lines.push(vec![rest]),
             _ => {
@@ -134,27 +162,81 @@ fn parse(text: &'static str) -> Vec<Section> {
     sections
 }
 
+fn compile(shared: &Section, plot: &Section) -> Plot {
+    let tables: Vec<&RawTable> = shared.tables.iter().chain(&plot.tables).collect();
+    let texts =
+        |texts: &Vec<&'static str>| texts.iter().map(|text| resolve(text, &tables)).collect();
+    Plot {
+        tables: tables
+            .iter()
+            .map(|(_, rows)| Table {
+                rows: rows.iter().map(texts).collect(),
+            })
+            .collect(),
+        lines: shared.lines.iter().chain(&plot.lines).map(texts).collect(),
+    }
+}
+
+/// Cuts a text into pieces.
+fn resolve(mut text: &'static str, tables: &[&RawTable]) -> Text {
+    let mut pieces = Vec::new();
+    while let Some((before, rest)) = text.split_once('{') {
+        let (slot, after) = rest.split_once('}').unwrap_or((rest, ""));
+        pieces.push(Piece::Letters(before));
+        pieces.push(resolve_slot(slot, tables));
+        text = after;
+    }
+    pieces.push(Piece::Letters(text));
+    pieces
+}
+
+/// The piece for a slot; one that nothing fills stays in the text by its name.
+fn resolve_slot(slot: &'static str, tables: &[&RawTable]) -> Piece {
+    let capital = slot.starts_with(|first: char| first.is_ascii_uppercase());
+    let slot_name = slot.to_ascii_lowercase();
+    if let Some(place) = CAST.iter().position(|name| *name == slot_name) {
+        return Piece::Cast { place, capital };
+    }
+    let (name, draw) = slot_name
+        .strip_suffix('2')
+        .map_or((&*slot_name, 0), |name| (name, 1));
+    let cell = tables.iter().enumerate().find_map(|(table, (columns, _))| {
+        let column = columns.iter().position(|column| *column == name)?;
+        Some(Piece::Cell {
+            table,
+            column,
+            draw,
+            capital,
+        })
+    });
+    cell.unwrap_or(Piece::Letters(slot))
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    const FILE: &str = include_str!("grammar.txt");
+
     #[test]
     fn every_line_of_the_file_is_read() {
-        let text = include_str!("grammar.txt");
-        assert!(text.is_ascii());
-        let count = |mark: &str| text.lines().filter(|line| line.starts_with(mark)).count();
-        let sections = || GRAMMAR.plots.iter().chain([&GRAMMAR.shared]);
-        assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), {
-            count("# ") + count("@ ") + count("- ") + count("/ ")
-        });
-        assert_eq!(sections().count(), count("# "));
+        assert!(FILE.is_ascii());
+        let count = |mark: &str| FILE.lines().filter(|line| line.starts_with(mark)).count();
         assert_eq!(
-            sections().map(|s| s.tables.len()).sum::<usize>(),
+            FILE.lines().filter(|line| !line.is_empty()).count(),
+            count("# ") + count("@ ") + count("- ") + count("/ ")
+        );
+        let sections = parse(FILE);
+        assert_eq!(sections.len(), count("# "));
+        assert_eq!(
+            sections.iter().map(|s| s.tables.len()).sum::<usize>(),
             count("@ ")
         );
         assert_eq!(
-            sections()
+            sections
+                .iter()
                 .flat_map(|s| &s.lines)
                 .map(Vec::len)
                 .sum::<usize>(),
@@ -164,21 +246,43 @@ mod tests {
 
     #[test]
     fn tables_are_rectangular_and_columns_have_one_home() {
-        for plot in &GRAMMAR.plots {
-            let mut names = HashSet::new();
-            for table in GRAMMAR.shared.tables.iter().chain(&plot.tables) {
+        let sections = parse(FILE);
+        let (shared, plots) = sections.split_first().unwrap();
+        for plot in plots {
+            let mut names: HashSet<&str> = CAST.into();
+            for (columns, rows) in shared.tables.iter().chain(&plot.tables) {
+                assert!(rows.len() >= 2, "{columns:?}: two rows are drawn");
                 assert!(
-                    table.rows.len() >= 2,
-                    "{:?}: two rows are drawn",
-                    table.columns
+                    rows.iter().all(|row| row.len() == columns.len()),
+                    "{columns:?}"
                 );
                 assert!(
-                    table
-                        .rows
-                        .iter()
-                        .all(|row| row.len() == table.columns.len())
+                    columns.iter().all(|column| names.insert(column)),
+                    "{columns:?}"
                 );
-                assert!(table.columns.iter().all(|column| names.insert(*column)));
+            }
+        }
+    }
+
+    #[test]
+    fn every_slot_is_filled() {
+        let sections = parse(FILE);
+        for plot in &sections[1..] {
+            let tables: Vec<&RawTable> = sections[0].tables.iter().chain(&plot.tables).collect();
+            let words = tables.iter().flat_map(|(_, rows)| rows).flatten();
+            for text in words.chain(sections[0].lines.iter().chain(&plot.lines).flatten()) {
+                let letters = |piece: &Piece| match piece {
+                    Piece::Letters(letters) => letters.len(),
+                    _ => 0,
+                };
+                let outside = text
+                    .split('{')
+                    .map(|part| part.split_once('}').map_or(part, |(_, after)| after));
+                assert_eq!(
+                    resolve(text, &tables).iter().map(letters).sum::<usize>(),
+                    outside.map(str::len).sum::<usize>(),
+                    "{text}"
+                );
             }
         }
     }
