@@ -7,7 +7,7 @@ use crate::{
     Card, CpuArgs, Params, Values, Variant,
     attention::{
         Matrix, PARAMS, Shape, cases, dot, key_groups, key_tiles, one_vector_per_lane, product, row_iterations,
-        subgroup, subgroup_iterations, two_vectors_per_lane,
+        subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, key_tile_groups,
     },
     exp::exp,
     read, write,
@@ -29,11 +29,21 @@ pub static CARD: Card = Card {
     params: PARAMS,
     variants: &[
         subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| {
-            subgroup_iterations(p, queries(p))
+            subgroup_iterations(queries(p))
         }),
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, _| {
-            subgroup_iterations(p, queries(p))
+            subgroup_iterations(queries(p))
         }),
+        Variant {
+            consts: &[("D4", 8)],
+            fits: vectors_fit::<8>,
+            ..Variant::portable("workgroup_tile_32", TILE, key_tile_groups, |p, _| tile_iterations::<8>(queries(p)))
+        },
+        Variant {
+            consts: &[("D4", 16)],
+            fits: vectors_fit::<16>,
+            ..Variant::portable("workgroup_tile_64", TILE, key_tile_groups, |p, _| tile_iterations::<16>(queries(p)))
+        },
         Variant::portable("key_per_lane", include_str!("attention_bwd_kv.wgsl"), key_groups, |p, _| {
             row_iterations(p, queries(p))
         }),
@@ -46,6 +56,7 @@ pub static CARD: Card = Card {
     flops: |p| Shape::of(p).flops(4),
 };
 
+const TILE: &str = include_str!("attention_bwd_kv_tile.wgsl");
 const SUBGROUP: &str = include_str!("attention_bwd_kv_subgroup.wgsl");
 
 /// Queries that read one key at most.

@@ -42,13 +42,13 @@ fn attention_bwd_kv(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = group_index(workgroup, grid, params.group_offset);
-    if group >= params.groups { return; } // the fold's overshoot
     let G = params.H / params.KV;
     let rows = params.T * G;
     let tiles = (params.T + ROWS - 1u) / ROWS;
     let first_key = group % tiles * ROWS;
     let kv = group / tiles % params.KV;
     let b = group / tiles / params.KV;
+    if b >= params.B { return; } // the fold's overshoot
     let width = params.D / 4u;
     let channel = min(lane * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
 

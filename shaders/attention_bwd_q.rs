@@ -6,7 +6,7 @@ use crate::{
     Card, CpuArgs, Params, Values, Variant,
     attention::{
         Matrix, PARAMS, Shape, cases, dot, one_vector_per_lane, product, query_groups, query_tiles, row_iterations,
-        subgroup, subgroup_iterations, two_vectors_per_lane,
+        subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, query_tile_groups,
     },
     exp::exp,
     read, write,
@@ -27,11 +27,21 @@ pub static CARD: Card = Card {
     params: PARAMS,
     variants: &[
         subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, query_tiles, |p, _| {
-            subgroup_iterations(p, p.dim("T"))
+            subgroup_iterations(p.dim("T"))
         }),
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, query_tiles, |p, _| {
-            subgroup_iterations(p, p.dim("T"))
+            subgroup_iterations(p.dim("T"))
         }),
+        Variant {
+            consts: &[("D4", 8)],
+            fits: vectors_fit::<8>,
+            ..Variant::portable("workgroup_tile_32", TILE, query_tile_groups, |p, _| tile_iterations::<8>(p.dim("T")))
+        },
+        Variant {
+            consts: &[("D4", 16)],
+            fits: vectors_fit::<16>,
+            ..Variant::portable("workgroup_tile_64", TILE, query_tile_groups, |p, _| tile_iterations::<16>(p.dim("T")))
+        },
         Variant::portable("row_per_lane", include_str!("attention_bwd_q.wgsl"), query_groups, |p, _| {
             row_iterations(p, p.dim("T"))
         }),
@@ -44,6 +54,7 @@ pub static CARD: Card = Card {
     flops: |p| Shape::of(p).flops(3),
 };
 
+const TILE: &str = include_str!("attention_bwd_q_tile.wgsl");
 const SUBGROUP: &str = include_str!("attention_bwd_q_subgroup.wgsl");
 
 fn reference(p: &Params, values: &Values) -> Values {

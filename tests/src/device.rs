@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use evenkeel_gpu::Gpu;
@@ -12,11 +12,11 @@ use evenkeel_shaders::{Card, Device, Params, Variant};
 ///
 /// # Errors
 /// Where there is none, with what to do about it.
-pub fn gpu() -> Result<&'static Gpu, String> {
-    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+pub fn gpu() -> Result<&'static Arc<Gpu>, String> {
+    static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
     let open = || {
         let wanted = env::var("EVENKEEL_ADAPTER").ok();
-        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await }).map_err(|error| {
+        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await.map(Arc::new) }).map_err(|error| {
             format!(
                 "adapter for tests: {error}; `cargo xtask test` installs lavapipe, EVENKEEL_ADAPTER chooses another"
             )
@@ -27,7 +27,7 @@ pub fn gpu() -> Result<&'static Gpu, String> {
 
 /// What variants are chosen by on the device under test.
 pub(crate) fn profile() -> Result<Device, String> {
-    gpu().map(Gpu::profile)
+    gpu().map(|gpu| gpu.profile())
 }
 
 /// Whether the device under test has what the variant needs.

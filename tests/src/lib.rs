@@ -6,6 +6,7 @@
 
 mod check;
 mod device;
+pub mod golden;
 mod gradient;
 mod inputs;
 mod lint;

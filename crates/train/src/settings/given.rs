@@ -144,7 +144,7 @@ fn from_flags(flags: &Flags, given: &mut Vec<Given>) -> Result<(), TrainError> {
     } = flags;
     let mut push = |name: &str, value: &Value, origin: &str| {
         given.push(Given::new(find(name, origin)?, value, Layer::Flag, origin)?);
-        Ok(())
+        Ok::<(), TrainError>(())
     };
     if let Some(preset) = preset {
         push("model.preset", &Value::String(preset.clone()), "--preset")?;
