@@ -35,6 +35,8 @@ macro_rules! kernels {
             attention_bwd_q,
             attention_fwd,
             column_sum,
+            embedding_bwd,
+            embedding_fwd,
             fill,
             matmul_nn,
             matmul_nt,
@@ -46,6 +48,8 @@ macro_rules! kernels {
             rope_fwd,
             scale,
             sum,
+            swiglu_bwd,
+            swiglu_fwd,
         }
     };
 }
