@@ -33,6 +33,8 @@ fn norm(
     }
 }";
 
+type Reference = fn(&Params, &Values) -> Values;
+
 fn norm_card() -> Card {
     Card {
         name: "norm",
@@ -77,7 +79,7 @@ fn norm_cpu(p: &Params, mut args: CpuArgs<'_>) {
     }
 }
 
-fn norm_bwd_card(reference: fn(&Params, &Values) -> Values) -> Card {
+fn norm_bwd_card(reference: Reference) -> Card {
     Card {
         name: "norm_bwd",
         args: leak(vec![
@@ -273,7 +275,7 @@ fn loops_and_grids_are_caught() {
 #[test]
 fn wrong_gradients_are_caught() {
     let forward = || Card { gradients: &["norm_bwd"], ..norm_card() };
-    let broken: [(&str, fn(&Params, &Values) -> Values, &str); 4] = [
+    let broken: [(&str, Reference, &str); 4] = [
         ("dropped upstream", |p, v| norm_bwd_reference(p, &with(v, "dy", |_| 1.0)), "dx"),
         ("upstream's scale dropped", |p, v| norm_bwd_reference(p, &with(v, "dy", f64::signum)), "dw_partial"),
         (

@@ -16,11 +16,13 @@ pub fn gpu() -> Result<&'static Arc<Gpu>, String> {
     static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
     let open = || {
         let wanted = env::var("EVENKEEL_ADAPTER").ok();
-        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await.map(Arc::new) }).map_err(|error| {
-            format!(
-                "adapter for tests: {error}; `cargo xtask test` installs lavapipe, EVENKEEL_ADAPTER chooses another"
-            )
-        })
+        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await.map(Arc::new) }).map_err(
+            |error| {
+                format!(
+                    "adapter for tests: {error}; `cargo xtask test` installs lavapipe, EVENKEEL_ADAPTER chooses another"
+                )
+            },
+        )
     };
     GPU.get_or_init(open).as_ref().map_err(String::clone)
 }

@@ -104,7 +104,7 @@ impl<'a> Chain<'a> {
             return Ok(None);
         };
         let len = input.len(&self.params);
-        if computed.len() % len.max(1) != 0 || (!partial && computed.len() != len) {
+        if !computed.len().is_multiple_of(len.max(1)) || (!partial && computed.len() != len) {
             return Err(format!("{}: expected the extents of {name} ({len} in all), got {}", arg.name, computed.len()));
         }
         let mut gradient = vec![0.0; len];

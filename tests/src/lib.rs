@@ -1,5 +1,8 @@
 //! The kernel harness: the stages that every card and every variant of it goes through. No kernel has tests of its
 //! own; what it computes is stated by its card and judged here.
+//!
+//! `EVENKEEL_ADAPTER` names a part of the adapter to run on (the best one otherwise), `EVENKEEL_SEED` is the seed of the
+//! random data.
 
 mod check;
 mod device;
