@@ -7,6 +7,7 @@
 mod attention;
 mod card;
 mod exp;
+mod matmul;
 mod params;
 mod reduce;
 mod reflect;
@@ -34,7 +35,12 @@ macro_rules! kernels {
             attention_bwd_q,
             attention_fwd,
             column_sum,
+            embedding_bwd,
+            embedding_fwd,
             fill,
+            matmul_nn,
+            matmul_nt,
+            matmul_tn,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
@@ -42,6 +48,8 @@ macro_rules! kernels {
             rope_fwd,
             scale,
             sum,
+            swiglu_bwd,
+            swiglu_fwd,
         }
     };
 }

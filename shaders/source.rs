@@ -8,6 +8,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
     ("row_tile", include_str!("include/row_tile.wgsl")),
+    ("sigmoid", include_str!("include/sigmoid.wgsl")),
     ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
 ];
 

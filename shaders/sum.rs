@@ -1,6 +1,6 @@
-//! Total of a tensor, scaled, into one element of a vector: the mean loss of a micro-batch among those of a step.
+//! Total of a tensor, scaled: the mean loss of a micro-batch, added to those of its step.
 
-use crate::{Card, Case, CpuArgs, Param, Params, Values, Variant, read, read_write, reduce};
+use crate::{Card, Case, CpuArgs, Param, Params, Values, Variant, read, reduce, write};
 
 /// Lanes of the workgroup.
 const LANES: u64 = 256;
@@ -8,8 +8,8 @@ const LANES: u64 = 256;
 /// See the module.
 pub static CARD: Card = Card {
     name: "sum",
-    args: &[read("x", &["N"]), read_write("y", &["M"])],
-    params: &[Param::Dim("N"), Param::Dim("M"), Param::Dim("slot"), Param::Scalar("scale")],
+    args: &[read("x", &["N"]), write("y", &["1"])],
+    params: &[Param::Dim("N"), Param::Scalar("scale"), Param::Dim("accumulate")],
     variants: &[Variant::portable(
         "workgroup",
         include_str!("sum.wgsl"),
@@ -25,22 +25,17 @@ pub static CARD: Card = Card {
 };
 
 fn reference(p: &Params, v: &Values) -> Values {
-    let mut y = v["y"].clone();
-    y[p.dim("slot")] = f64::from(p.scalar("scale")) * v["x"].iter().sum::<f64>();
-    Values::from([("y", y)])
+    Values::from([("y", vec![f64::from(p.scalar("scale")) * v["x"].iter().sum::<f64>()])])
 }
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (x, y) = (args.f32("x"), args.f32_mut("y"));
-    y[p.dim("slot")] = p.scalar("scale") * reduce::sum(x.len(), |i| x[i]);
+    let old = if p.accumulates() { y[0] } else { 0.0 };
+    y[0] = old + p.scalar("scale") * reduce::sum(x.len(), |i| x[i]);
 }
 
 fn cases() -> Vec<Case> {
     // A mean away from 0, so that the total is not what is left after cancellation.
-    [(1, 1, 0), (255, 5, 4), (1000, 3, 1), (4096, 2, 0)]
-        .map(|(n, m, slot)| {
-            let params = Params::dims([("N", n), ("M", m), ("slot", slot)]).with_scalar("scale", 1.0 / n as f32);
-            Case::new(params).fill("x", crate::Fill::Normal(1.0, 1.0))
-        })
-        .to_vec()
+    let case = |n: usize| Case::new(Params::dims([("N", n)]).with_scalar("scale", 1.0 / n as f32));
+    [1, 255, 1000, 4096].map(|n| case(n).fill("x", crate::Fill::Normal(1.0, 1.0))).to_vec()
 }

@@ -1,4 +1,4 @@
-// y[slot] = scale sum_i x[i]
+// y = scale sum_i x[i], or y += scale sum_i x[i] with accumulate.
 // One workgroup owns everything: a lane sums every 256th element, the lanes are then summed as a tree.
 #import grid, workgroup_sum
 
@@ -6,13 +6,12 @@ struct Params {
     groups: u32,
     group_offset: u32,
     N: u32,
-    M: u32,
-    slot: u32,
     scale: f32,
+    accumulate: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (N)
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;  // (M)
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;  // (1)
 @group(0) @binding(2) var<uniform> params: Params;
 
 const LANES: u32 = 256u;
@@ -29,5 +28,9 @@ fn sum(
         part += x[i];
     }
     let total = workgroup_sum(part, lane);
-    if lane == 0u { y[min(params.slot, params.M - 1u)] = params.scale * total; } // a slot that is not there is the last
+    if lane == 0u {
+        var value = params.scale * total;
+        if params.accumulate != 0u { value += y[0]; }
+        y[0] = value;
+    }
 }

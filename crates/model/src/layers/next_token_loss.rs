@@ -1,0 +1,82 @@
+//! The output head and its cross-entropy, chunk by chunk of rows: the logits of a chunk are turned into a loss and,
+//! in training, at once into gradients, so that the full logits never exist.
+//!
+//! Unlike other layers it records no closure: the gradients of its input and of the head are there when it returns.
+
+use evenkeel_schedule::{DType, Operand, Operand::GradientTo, Params, Phase, Recorder, ScheduleError, TensorId, View};
+use evenkeel_shaders::{cross_entropy_bwd, cross_entropy_fwd, matmul_nn, matmul_nt, matmul_tn};
+
+use super::matrix;
+
+/// Bytes that the logits of one chunk may take. Large enough that a chunk's matmuls keep a device busy; small beside
+/// the activations of any model whose vocabulary makes chunks necessary.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// What the loss reads and writes besides x and the head.
+#[derive(Clone, Copy, Debug)]
+pub struct LossTensors {
+    /// Target ids (R), u32.
+    pub targets: TensorId,
+    /// Loss of each row (R), in nats.
+    pub losses: TensorId,
+    /// Weight of each row's loss in the total (R): the upstream gradient; none without training.
+    pub weights: Option<TensorId>,
+}
+
+/// Records the losses of x (R, C) under the head w (V, C) and, in [`Phase::ForwardBackward`], their gradients.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn next_token_loss(
+    r: &mut Recorder,
+    x: TensorId,
+    w: TensorId,
+    tensors: LossTensors,
+) -> Result<(), ScheduleError> {
+    let (rows, channels) = matrix(r, x);
+    let (vocabulary, _) = matrix(r, w);
+    let stride = vocabulary.next_multiple_of(4);
+    let chunk = chunk_rows(stride);
+    let training = tensors.weights.filter(|_| r.phase() == Phase::ForwardBackward);
+    let dx = if training.is_some() { r.gradient_target(x)? } else { None };
+    for first in (0..rows).step_by(chunk) {
+        let rows = chunk.min(rows - first);
+        let part = |tensor, columns| Operand::Part { tensor, offset: first * columns, len: rows * columns };
+        let logits = r.scratch("logits", &[("R", rows), ("V", stride)])?;
+        let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", stride)]);
+        r.run(&matmul_nt::CARD, dims, &[part(x, channels), w.into(), logits.into()])?;
+        let lse = r.scratch("lse", &[("R", rows)])?;
+        let dims = || Params::dims([("R", rows), ("V", vocabulary), ("stride", stride)]);
+        let (targets, losses) = (part(tensors.targets, 1), part(tensors.losses, 1));
+        r.run(&cross_entropy_fwd::CARD, dims(), &[logits.into(), targets, losses, lse.into()])?;
+        let Some(weights) = training else { continue };
+        let dlogits = r.scratch("dlogits", &[("R", rows), ("V", stride)])?;
+        let operands = [logits.into(), targets, lse.into(), part(weights, 1), dlogits.into()];
+        r.run(&cross_entropy_bwd::CARD, dims(), &operands)?;
+        if let Some(dx) = dx {
+            let dims = Params::dims([("M", rows), ("N", channels), ("K", vocabulary), ("x_stride", stride)]);
+            let dims = dims.with_dim("accumulate", usize::from(dx.accumulate));
+            r.run(&matmul_nn::CARD, dims, &[dlogits.into(), w.into(), part(dx.tensor, channels)])?;
+        }
+        let dims = Params::dims([("M", vocabulary), ("N", channels), ("K", rows), ("x_stride", stride)]);
+        r.run(&matmul_tn::CARD, dims, &[dlogits.into(), part(x, channels), GradientTo(w)])?;
+    }
+    Ok(())
+}
+
+/// Rows of a chunk: as many as fit, in multiples of the views' alignment.
+fn chunk_rows(stride: usize) -> usize {
+    let fitting = CHUNK_BYTES / (stride * DType::F32.size());
+    (fitting / View::ALIGNMENT * View::ALIGNMENT).max(View::ALIGNMENT)
+}
+
+/// Records the logits of x (R, C), for small R: y (R, V).
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn next_token_logits(r: &mut Recorder, x: TensorId, w: TensorId, y: TensorId) -> Result<(), ScheduleError> {
+    let (rows, channels) = matrix(r, x);
+    let (vocabulary, _) = matrix(r, w);
+    let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", vocabulary)]);
+    r.run(&matmul_nt::CARD, dims, &[x.into(), w.into(), y.into()])
+}

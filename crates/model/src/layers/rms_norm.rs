@@ -1,0 +1,31 @@
+//! RMSNorm (Zhang & Sennrich 2019) over the last extent, with a gain and without a bias.
+
+use evenkeel_schedule::{Operand::GradientTo, Params, Recorder, ScheduleError, TensorId};
+use evenkeel_shaders::{column_sum, rms_norm_bwd_w, rms_norm_bwd_x, rms_norm_fwd};
+
+use super::matrix;
+
+/// Records y = x / rms(x) * w over rows of x (R, C).
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn rms_norm(r: &mut Recorder, x: TensorId, w: TensorId, eps: f32) -> Result<TensorId, ScheduleError> {
+    let (rows, channels) = matrix(r, x);
+    let y = r.activation("y", &[("R", rows), ("C", channels)])?;
+    let params = move || Params::dims([("R", rows), ("C", channels)]);
+    r.run(&rms_norm_fwd::CARD, params().with_scalar("eps", eps), &[x.into(), w.into(), y.into()])?;
+    r.on_backward(&[y], move |r| {
+        let dy = r.gradient_of(y)?;
+        let dx = [dy.into(), x.into(), w.into(), GradientTo(x)];
+        r.run(&rms_norm_bwd_x::CARD, params().with_scalar("eps", eps), &dx)?;
+        if !r.wants_gradient(w) {
+            return Ok(());
+        }
+        let tiles = rms_norm_bwd_w::tiles(rows);
+        let partial = r.scratch("dw_partial", &[("S", tiles), ("C", channels)])?;
+        let dims = Params::dims([("R", rows), ("C", channels), ("S", tiles)]).with_scalar("eps", eps);
+        r.run(&rms_norm_bwd_w::CARD, dims, &[dy.into(), x.into(), partial.into()])?;
+        r.run(&column_sum::CARD, Params::dims([("S", tiles), ("C", channels)]), &[partial.into(), GradientTo(w)])
+    });
+    Ok(y)
+}

@@ -1,0 +1,231 @@
+//! Checkpoints: complete folders, or none.
+//!
+//! A checkpoint is written under the run folder's `.partial`, every file and the folder itself are synced, then the
+//! folder is renamed into `checkpoints/` and that one synced. So a kill, a crash or a full disk at any moment leaves
+//! under `checkpoints/` nothing but complete checkpoints; what it leaves under `.partial` goes when the run folder is
+//! next opened.
+
+pub mod error;
+pub mod model;
+pub mod trainer_state;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use evenkeel_model::config::LlamaConfig;
+
+use self::error::{CheckpointError, excerpt};
+use self::model::{load_parameters, read_config};
+use self::trainer_state::TrainerState;
+use crate::run_folder::{RunFolder, sync_folder};
+use crate::tensor_file::{TensorFile, TensorRef, write_tensors};
+
+/// The model's configuration, in Hugging Face's format.
+pub const CONFIG_FILE: &str = "config.json";
+/// The model's parameters, under Hugging Face's names.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// What the optimizer remembers, `<parameter>.<moment>` and whatever else it keeps.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The [`TrainerState`].
+pub const TRAINER_FILE: &str = "trainer.json";
+
+const PREFIX: &str = "step-";
+
+/// What a checkpoint is made of. The step it is named after is the trainer's.
+#[derive(Debug)]
+pub struct CheckpointParts<'a> {
+    /// The model's configuration.
+    pub config: &'a LlamaConfig,
+    /// Every parameter of the model.
+    pub model: &'a [TensorRef<'a>],
+    /// Whatever the optimizer needs to go on.
+    pub optimizer: &'a [TensorRef<'a>],
+    /// Everything else.
+    pub trainer: &'a TrainerState,
+}
+
+/// A checkpoint read back.
+#[derive(Debug)]
+pub struct LoadedCheckpoint {
+    /// The model's configuration.
+    pub config: LlamaConfig,
+    /// The parameters, in the order of `config.parameters()`.
+    pub parameters: Vec<Vec<f32>>,
+    /// The optimizer's tensors.
+    pub optimizer: StoredTensors,
+    /// Everything else.
+    pub trainer: TrainerState,
+}
+
+/// The tensors of an `optimizer.safetensors`, to be taken by name.
+#[derive(Debug)]
+pub struct StoredTensors {
+    path: PathBuf,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl StoredTensors {
+    /// Reads all tensors of a file.
+    fn read(path: PathBuf) -> Result<Self, CheckpointError> {
+        let mut file = TensorFile::open(&path)?;
+        let mut tensors = BTreeMap::new();
+        for name in file.names() {
+            let shape = file.shape(&name).unwrap_or(&[]).to_vec();
+            let values = file.read(&name, &shape)?;
+            tensors.insert(name, (shape, values));
+        }
+        Ok(Self { path, tensors })
+    }
+
+    /// Removes and returns the tensor `name`.
+    ///
+    /// # Errors
+    /// No such tensor, or one of another shape.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
+        match self.tensors.remove(name) {
+            Some((stored, values)) if stored == shape => Ok(values),
+            Some((stored, _)) => Err(CheckpointError::Tensor {
+                name: name.to_owned(),
+                expected: format!("shape {shape:?}"),
+                got: format!("{stored:?}"),
+                path: self.path.clone(),
+            }),
+            None => Err(CheckpointError::MissingTensor {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    /// Checks that every tensor was taken.
+    ///
+    /// # Errors
+    /// A tensor that nobody asked for.
+    pub fn finish(mut self) -> Result<(), CheckpointError> {
+        match self.tensors.pop_first() {
+            None => Ok(()),
+            Some((name, (shape, _))) => {
+                Err(CheckpointError::UnexpectedTensor { name: excerpt(&name), shape, path: self.path })
+            }
+        }
+    }
+}
+
+/// Writes a checkpoint and returns its folder. The bytes of its tensor files depend on names, shapes and values alone.
+///
+/// # Errors
+/// A checkpoint of that step that exists already, tensors that contradict their shapes, or whatever the system
+/// reports; then nothing of it is left.
+pub fn save(run: &RunFolder, parts: &CheckpointParts) -> Result<PathBuf, CheckpointError> {
+    let name = folder_name(parts.trainer.step);
+    let partial = run.partial().join(&name);
+    let complete = run.checkpoints().join(&name);
+    if complete.exists() {
+        return Err(CheckpointError::malformed(&complete, "a new checkpoint", "an existing one"));
+    }
+    let saved = write_folder(&partial, parts).and_then(|()| {
+        fs::rename(&partial, &complete).map_err(CheckpointError::io("create", &complete))?;
+        sync_folder(&run.checkpoints())
+    });
+    match saved {
+        Ok(()) => Ok(complete),
+        Err(error) => {
+            // The error is the news; a partial folder that cannot be removed now goes when the run is next opened.
+            let _ = fs::remove_dir_all(&partial);
+            Err(error)
+        }
+    }
+}
+
+/// Writes and syncs the files of a checkpoint, then their folder.
+fn write_folder(folder: &Path, parts: &CheckpointParts) -> Result<(), CheckpointError> {
+    fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
+    let config = parts.config.to_json();
+    write_file(&folder.join(CONFIG_FILE), |w| w.write_all(config.as_bytes()))?;
+    write_file(&folder.join(MODEL_FILE), |w| write_tensors(w, parts.model))?;
+    write_file(&folder.join(OPTIMIZER_FILE), |w| write_tensors(w, parts.optimizer))?;
+    write_file(&folder.join(TRAINER_FILE), |w| {
+        serde_json::to_writer_pretty(&mut *w, parts.trainer)?;
+        w.write_all(b"\n")
+    })?;
+    sync_folder(folder)
+}
+
+/// Creates a file, fills and syncs it.
+pub(crate) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<(), CheckpointError> {
+    let write = || {
+        let mut writer = BufWriter::new(File::create(path)?);
+        fill(&mut writer)?;
+        writer.flush()?;
+        writer.get_ref().sync_all()
+    };
+    write().map_err(CheckpointError::io("write", path))
+}
+
+/// Reads and checks a whole checkpoint folder.
+///
+/// # Errors
+/// Whatever [`read_config`], [`load_parameters`] and [`TrainerState::read`] refuse, and optimizer tensors that are
+/// malformed or not finite.
+pub fn load(folder: &Path) -> Result<LoadedCheckpoint, CheckpointError> {
+    let config = read_config(folder)?;
+    let trainer = TrainerState::read(&folder.join(TRAINER_FILE))?;
+    let parameters = load_parameters(folder, &config.parameters())?;
+    let optimizer = StoredTensors::read(folder.join(OPTIMIZER_FILE))?;
+    Ok(LoadedCheckpoint { config, parameters, optimizer, trainer })
+}
+
+/// The newest checkpoint of a run: its step and its folder.
+///
+/// # Errors
+/// A listing that fails.
+pub fn newest(run: &RunFolder) -> Result<Option<(u64, PathBuf)>, CheckpointError> {
+    Ok(list(run)?.pop_last())
+}
+
+/// Removes all checkpoints but the newest `keep`; 0 keeps all. Each leaves `checkpoints/` in one piece.
+///
+/// # Errors
+/// A listing or removal that fails.
+pub fn prune(run: &RunFolder, keep: usize) -> Result<(), CheckpointError> {
+    let mut checkpoints = list(run)?;
+    while keep > 0 && checkpoints.len() > keep {
+        let Some((step, folder)) = checkpoints.pop_first() else {
+            break;
+        };
+        let leaving = run.partial().join(folder_name(step));
+        fs::rename(&folder, &leaving)
+            .and_then(|()| fs::remove_dir_all(&leaving))
+            .map_err(CheckpointError::io("remove", &folder))?;
+    }
+    Ok(())
+}
+
+/// The complete checkpoints of a run, by step.
+fn list(run: &RunFolder) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
+    let folder = run.checkpoints();
+    let mut checkpoints = BTreeMap::new();
+    for entry in fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
+        let entry = entry.map_err(CheckpointError::io("list", &folder))?;
+        let name = entry.file_name();
+        let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        if let Some(step) = step.filter(|&step| *name == *folder_name(step)) {
+            checkpoints.insert(step, entry.path());
+        }
+    }
+    Ok(checkpoints)
+}
+
+/// Six digits, more where the step needs them.
+fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:06}")
+}
+
+#[cfg(test)]
+mod tests;

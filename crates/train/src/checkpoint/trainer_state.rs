@@ -1,0 +1,72 @@
+//! What a checkpoint knows beside its tensors: `trainer.json`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{CheckpointError, excerpt};
+use crate::tensor_file::read_text;
+
+/// The only version of the checkpoint format so far.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAX_STATE: u64 = 1 << 20;
+
+/// The state of a training run after `step` steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Version of the checkpoint's format, [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Version of the engine that wrote it.
+    pub engine_version: String,
+    /// Name of the adapter it was computed on.
+    pub adapter: String,
+    /// That adapter's driver.
+    pub driver: String,
+    /// That adapter's backend.
+    pub backend: String,
+    /// Steps done, from 1.
+    pub step: u64,
+    /// Updates applied: the steps done less those skipped for a gradient that was not finite.
+    pub applied_steps: u64,
+    /// Tokens consumed; with the seed it determines the next batch.
+    pub data_position: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// How text became tokens.
+    pub tokenizer: Tokenizer,
+}
+
+/// How a run's text became tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tokenizer {
+    /// Every UTF-8 byte is a token.
+    Bytes,
+    /// The data came as tokens.
+    None,
+}
+
+impl TrainerState {
+    /// Reads a `trainer.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is of another format version, or lacks a field.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let text = read_text(path, MAX_STATE)?;
+        let malformed =
+            |e: serde_json::Error| CheckpointError::malformed(path, "a trainer state in JSON", excerpt(&e.to_string()));
+        let value: Value = serde_json::from_str(&text).map_err(malformed)?;
+        // The version first: another one may have other fields.
+        let version = value.get("format_version").unwrap_or(&Value::Null);
+        if *version != FORMAT_VERSION {
+            return Err(CheckpointError::malformed(
+                path,
+                format!("format_version {FORMAT_VERSION}"),
+                excerpt(&version.to_string()),
+            ));
+        }
+        serde_json::from_value(value).map_err(malformed)
+    }
+}

@@ -1,0 +1,398 @@
+//! The run: steps, evaluations, checkpoints and metrics in a run folder, from the beginning or from where it stopped.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    Compute, ComputeName, Evaluation, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
+    checkpoint::{
+        self, CheckpointParts, StoredTensors,
+        trainer_state::{FORMAT_VERSION, Tokenizer, TrainerState},
+    },
+    evaluate, generate,
+    learning_rate::learning_rate,
+    run_folder::{MetricsFile, RunFolder},
+    settings::Settings,
+    spread,
+    tensor_file::TensorRef,
+};
+
+/// Windows of the fixed set that a run is evaluated on.
+const EVALUATION_WINDOWS: u64 = 128;
+/// The state of the optimizer that is no moment.
+const STATE: &str = "optimizer.state";
+/// Bytes of the sample at the end of a text run, and how it is drawn.
+const SAMPLE_BYTES: usize = 400;
+const SAMPLE_TEMPERATURE: f64 = 0.7;
+
+/// Where a run lives.
+#[derive(Debug)]
+pub enum Destination {
+    /// A folder to make.
+    New(PathBuf),
+    /// A folder to go on in.
+    Resume(RunFolder),
+}
+
+/// What a run tells while it goes.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something to know, in one line.
+    Notice(&'a str),
+    /// Kernels compiled, of how many.
+    Kernels(usize, usize),
+    /// Everything is in place.
+    Started {
+        /// Run folder.
+        folder: &'a std::path::Path,
+        /// Steps done before.
+        done: u64,
+        /// Steps in all.
+        steps: u64,
+        /// Floating-point operations of one step.
+        flops_per_step: u64,
+    },
+    /// A step is done.
+    Step(&'a StepRow),
+    /// An evaluation is done.
+    Evaluated(&'a EvaluationRow),
+    /// A checkpoint is complete.
+    Checkpoint(&'a std::path::Path),
+    /// A byte of the sample.
+    Sample(u8),
+}
+
+/// Who listens to a run. [`Watch::stop`] is asked after every step.
+pub trait Watch: Send {
+    /// Something happened.
+    fn event(&mut self, event: Event<'_>);
+
+    /// Whether to stop here, with a checkpoint, as if the run were to go on another day.
+    fn stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// A row of `metrics.jsonl` for a step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepRow {
+    /// From 1.
+    pub step: u64,
+    /// Mean over the step's targets before the update, in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Of this step, without compilation, evaluation and checkpoint.
+    pub tokens_per_s: f64,
+}
+
+/// A row of `metrics.jsonl` for an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationRow {
+    /// Steps done.
+    pub step: u64,
+    /// Mean over the validation set, in nats.
+    pub valid_loss: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Steps done in all.
+    pub step: u64,
+    /// Whether all steps are done.
+    pub finished: bool,
+    /// First and last loss of this process's steps.
+    pub losses: Option<(f64, f64)>,
+    /// Last evaluation.
+    pub valid_loss: Option<f64>,
+    /// Time spent in steps.
+    pub step_time: Duration,
+}
+
+struct Run<'a> {
+    settings: &'a Settings,
+    setup_tokenizer: Tokenizer,
+    program: Program,
+    compute: ComputeName,
+    folder: RunFolder,
+    metrics: MetricsFile,
+    trainer: Trainer,
+    executor: Executor,
+    validation: Option<evenkeel_data::Windows>,
+    watch: &'a mut dyn Watch,
+    summary: Summary,
+    saved: u64,
+}
+
+/// Trains.
+///
+/// # Errors
+/// Whatever is wrong with settings, model, data, folder or device; a loss that is not finite. Complete checkpoints
+/// stay.
+pub async fn pretrain(
+    settings: &Settings,
+    destination: Destination,
+    compute: &Compute,
+    watch: &mut dyn Watch,
+) -> Result<Summary, TrainError> {
+    let setup = Setup::new(settings, compute)?;
+    let flops_per_step = setup.plan(settings).flops_per_step;
+    let stored = match &destination {
+        Destination::New(_) => None,
+        Destination::Resume(folder) => load_newest(folder, &setup, compute, watch)?,
+    };
+    let (parameters, rest) = match stored {
+        Some(stored) => (stored.parameters, Some((stored.optimizer, stored.trainer))),
+        None => (setup.weights.load(&setup.config)?, None),
+    };
+    let accumulation = settings.train.grad_accumulation as u32;
+    let trainer = Trainer::new(&setup.program, setup.batches, accumulation)?;
+    let mut executor = {
+        let mut kernels = |done, all| watch.event(Event::Kernels(done, all));
+        setup.program.prepare(compute, &parameters, &mut kernels).await?
+    };
+    drop(parameters);
+    let done = match rest {
+        Some((optimizer, state)) => {
+            restore(&setup.program, &trainer, &mut executor, optimizer)?;
+            state.step
+        }
+        None => 0,
+    };
+    let folder = match destination {
+        Destination::New(path) => {
+            let folder = RunFolder::create(&path)?;
+            folder.write_run_file(&settings.to_toml()?)?;
+            folder
+        }
+        Destination::Resume(folder) => folder,
+    };
+    folder.cut_metrics_after(done)?;
+    let steps = settings.train.steps;
+    watch.event(Event::Started { folder: folder.path(), done, steps, flops_per_step });
+    let summary = Summary {
+        folder: folder.path().to_owned(),
+        step: done,
+        finished: done >= steps,
+        losses: None,
+        valid_loss: None,
+        step_time: Duration::ZERO,
+    };
+    let mut run = Run {
+        settings,
+        setup_tokenizer: tokenizer(setup.tokenizer),
+        compute: compute.name(),
+        metrics: folder.metrics()?,
+        folder,
+        trainer,
+        executor,
+        validation: setup.validation,
+        program: setup.program,
+        watch,
+        summary,
+        saved: done,
+    };
+    run.steps(done).await?;
+    run.sample().await?;
+    Ok(run.summary)
+}
+
+fn tokenizer(tokenizer: evenkeel_data::Tokenizer) -> Tokenizer {
+    match tokenizer {
+        evenkeel_data::Tokenizer::Bytes => Tokenizer::Bytes,
+        evenkeel_data::Tokenizer::None => Tokenizer::None,
+    }
+}
+
+fn load_newest(
+    folder: &RunFolder,
+    setup: &Setup,
+    compute: &Compute,
+    watch: &mut dyn Watch,
+) -> Result<Option<checkpoint::LoadedCheckpoint>, TrainError> {
+    let Some((_, path)) = checkpoint::newest(folder)? else { return Ok(None) };
+    let stored = checkpoint::load(&path)?;
+    if stored.config != setup.config {
+        return Err(TrainError::Resume { path, what: "model", expected: "the run's", got: "another" });
+    }
+    let name = compute.name();
+    if (&stored.trainer.adapter, &stored.trainer.driver) != (&name.adapter, &name.driver) {
+        watch.event(Event::Notice(&format!(
+            "the run was computed on {} ({}) so far and goes on on {} ({}): its bits will differ from an unbroken run's",
+            stored.trainer.adapter, stored.trainer.driver, name.adapter, name.driver,
+        )));
+    }
+    Ok(Some(stored))
+}
+
+/// Writes what the optimizer knew.
+fn restore(
+    program: &Program,
+    trainer: &Trainer,
+    executor: &mut Executor,
+    mut stored: StoredTensors,
+) -> Result<(), TrainError> {
+    for (name, shape) in moments(program, trainer) {
+        let values = stored.take(&name, &shape)?;
+        executor.write(program.schedule.find(&name)?, &values)?;
+    }
+    let state = trainer.update().state;
+    let values = stored.take(STATE, &[program.schedule.tensor(state).len()])?;
+    executor.write(state, &values)?;
+    Ok(stored.finish()?)
+}
+
+/// Names and shapes of all moments.
+fn moments(program: &Program, trainer: &Trainer) -> Vec<(String, Vec<usize>)> {
+    let suffixes = trainer.update().moments;
+    let of = |spec: evenkeel_model::ParameterSpec| {
+        suffixes.iter().map(move |suffix| (format!("{}.{suffix}", spec.name), spec.shape.clone()))
+    };
+    program.config.parameters().into_iter().flat_map(of).collect()
+}
+
+impl Run<'_> {
+    async fn steps(&mut self, done: u64) -> Result<(), TrainError> {
+        let train = &self.settings.train;
+        let due = |every: u64, step: u64| step == train.steps || (every > 0 && step.is_multiple_of(every));
+        let mut warned = false;
+        for step in done + 1..=train.steps {
+            let record = self.step(step).await?;
+            if record.wrapped && !warned {
+                self.watch.event(Event::Notice("the data is at its end and begins again"));
+                warned = true;
+            }
+            if due(train.eval_every, step) {
+                self.evaluate(step).await?;
+            }
+            let stop = self.watch.stop() && step < train.steps;
+            if stop || due(train.checkpoint_every, step) {
+                self.save(&record).await?;
+            }
+            if stop {
+                self.watch.event(Event::Notice(&format!("stopped; {}", self.resume_hint())));
+                return Ok(());
+            }
+        }
+        self.summary.finished = true;
+        Ok(())
+    }
+
+    async fn step(&mut self, step: u64) -> Result<StepRecord, TrainError> {
+        let train = &self.settings.train;
+        let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
+        let start = Instant::now();
+        let record = self.trainer.step(&mut self.executor, step, lr).await?;
+        let time = start.elapsed();
+        self.summary.step_time += time;
+        if !record.loss.is_finite() {
+            let first = self.trainer.first_non_finite(&mut self.executor, step).await?;
+            return Err(TrainError::NonFinite {
+                step,
+                loss: record.loss,
+                first: first.unwrap_or_else(|| "no tensor of the replay".to_owned()),
+                hint: self.resume_hint(),
+            });
+        }
+        if !record.applied {
+            let notice = format!("step {step}: the gradient norm is not finite, the update was skipped");
+            self.watch.event(Event::Notice(&notice));
+        }
+        let tokens = self.trainer.tokens_per_step();
+        let row = StepRow {
+            step,
+            loss: record.loss,
+            lr,
+            grad_norm: record.grad_norm,
+            tokens: step * tokens,
+            tokens_per_s: tokens as f64 / time.as_secs_f64(),
+        };
+        self.metrics.append(&row)?;
+        self.watch.event(Event::Step(&row));
+        let first = self.summary.losses.map_or(row.loss, |(first, _)| first);
+        self.summary.losses = Some((first, row.loss));
+        self.summary.step = step;
+        Ok(record)
+    }
+
+    async fn evaluate(&mut self, step: u64) -> Result<(), TrainError> {
+        let Some(windows) = &self.validation else { return Ok(()) };
+        let chosen = spread(windows.count(), EVALUATION_WINDOWS);
+        let Evaluation { loss, .. } =
+            evaluate(&self.program, &mut self.executor, windows, &chosen, &mut |_, _| ()).await?;
+        let row = EvaluationRow { step, valid_loss: loss };
+        self.metrics.append(&row)?;
+        self.watch.event(Event::Evaluated(&row));
+        self.summary.valid_loss = Some(loss);
+        Ok(())
+    }
+
+    async fn save(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        let schedule = self.program.schedule.clone();
+        let mut model = Vec::new();
+        for spec in self.program.config.parameters() {
+            let values = self.executor.read(schedule.find(&spec.name)?).await?;
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(TrainError::NonFiniteParameter { name: spec.name, index, hint: self.resume_hint() });
+            }
+            model.push((spec.name, spec.shape, values));
+        }
+        let mut optimizer = Vec::new();
+        for (name, shape) in moments(&self.program, &self.trainer) {
+            let values = self.executor.read(schedule.find(&name)?).await?;
+            optimizer.push((name, shape, values));
+        }
+        let state = self.executor.read(self.trainer.update().state).await?;
+        optimizer.push((STATE.to_owned(), vec![state.len()], state));
+        let trainer = TrainerState {
+            format_version: FORMAT_VERSION,
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            adapter: self.compute.adapter.clone(),
+            driver: self.compute.driver.clone(),
+            backend: self.compute.backend.clone(),
+            step: record.step,
+            applied_steps: record.applied_steps,
+            data_position: record.step * self.trainer.tokens_per_step(),
+            seed: self.settings.train.seed,
+            tokenizer: self.setup_tokenizer,
+        };
+        let config = &self.program.config;
+        let parts =
+            CheckpointParts { config, model: &refs(&model), optimizer: &refs(&optimizer), trainer: &trainer };
+        let path = checkpoint::save(&self.folder, &parts)?;
+        self.saved = record.step;
+        checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints)?;
+        self.watch.event(Event::Checkpoint(&path));
+        Ok(())
+    }
+
+    /// The command that goes on from the last checkpoint.
+    fn resume_hint(&self) -> String {
+        format!("evenkeel pretrain --resume {} goes on after step {}", self.folder.path().display(), self.saved)
+    }
+
+    async fn sample(&mut self) -> Result<(), TrainError> {
+        if self.program.generation.is_none() || !self.summary.finished || self.summary.losses.is_none() {
+            return Ok(());
+        }
+        let sampling = Sampling { temperature: SAMPLE_TEMPERATURE, seed: self.settings.train.seed };
+        let watch = &mut *self.watch;
+        let mut emit = |byte| watch.event(Event::Sample(byte));
+        generate(&self.program, &mut self.executor, &[u32::from(b'\n')], SAMPLE_BYTES, sampling, &mut emit).await
+    }
+}
+
+fn refs(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<TensorRef<'_>> {
+    tensors.iter().map(|(name, shape, data)| TensorRef { name: name.clone(), shape: shape.clone(), data }).collect()
+}

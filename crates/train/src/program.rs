@@ -1,0 +1,158 @@
+//! From a model's configuration to one schedule with everything that a run does with it.
+
+use std::sync::Arc;
+
+use evenkeel_model::{
+    LlamaConfig,
+    llama::{
+        BatchShape, EvaluationTensors, GenerationTensors, RopeConstants, TrainingTensors, declarations,
+        record_evaluation, record_generation, record_training,
+    },
+};
+use evenkeel_schedule::{DType, Params, Phase, Recorder, Role, Schedule, TensorId};
+use evenkeel_shaders::{fill, sum};
+
+use crate::{
+    Compute, Executor, TrainError,
+    optimizer::{UpdateTensors, record_update},
+    settings::OptimizerSettings,
+};
+
+/// What a program is to contain.
+#[derive(Clone, Debug, Default)]
+pub struct ProgramParts<'a> {
+    /// Training steps.
+    pub training: Option<TrainingPart<'a>>,
+    /// Evaluation of batches of this shape.
+    pub evaluation: Option<BatchShape>,
+    /// Generation with a context of so many tokens.
+    pub generation: Option<usize>,
+}
+
+/// Training in a program.
+#[derive(Clone, Debug)]
+pub struct TrainingPart<'a> {
+    /// Of a micro-batch.
+    pub shape: BatchShape,
+    /// Micro-batches per step.
+    pub accumulation: usize,
+    /// Update rule.
+    pub optimizer: &'a OptimizerSettings,
+}
+
+/// A recorded program: the schedule, and the tensors by which the host takes part in it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The model.
+    pub config: LlamaConfig,
+    /// What the executors run.
+    pub schedule: Arc<Schedule>,
+    /// Of training.
+    pub training: Option<(TrainingTensors, UpdateTensors)>,
+    /// Of evaluation.
+    pub evaluation: Option<EvaluationTensors>,
+    /// Of generation.
+    pub generation: Option<GenerationTensors>,
+    /// Weight of a row's loss in a step's: 1 / (rows * micro-batches).
+    loss_weight: f32,
+}
+
+impl Program {
+    /// Records a program for tensors of at most `binding_limit` bytes.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, tensors beyond the limit.
+    pub fn record(config: &LlamaConfig, parts: &ProgramParts<'_>, binding_limit: u64) -> Result<Self, TrainError> {
+        let accumulation = parts.training.as_ref().map_or(1, |training| training.accumulation);
+        let mut r = Recorder::new(binding_limit, accumulation > 1);
+        let mut declared = declarations(config);
+        for parameter in &mut declared {
+            parameter.trainable = parts.training.is_some();
+        }
+        r.parameters(&declared)?;
+        let mut loss_weight = 0.0;
+        let training = match &parts.training {
+            Some(training) => {
+                loss_weight = (1.0 / (training.shape.rows() * accumulation) as f64) as f32;
+                Some(record_step(&mut r, config, training, loss_weight)?)
+            }
+            None => None,
+        };
+        let evaluation = parts.evaluation.map(|shape| record_evaluation(&mut r, config, shape)).transpose()?;
+        let generation = parts.generation.map(|time| record_generation(&mut r, config, time)).transpose()?;
+        let schedule = Arc::new(r.finish()?);
+        Ok(Self { config: config.clone(), schedule, training, evaluation, generation, loss_weight })
+    }
+
+    /// Prepares the program on `compute` and writes its constants and `parameters`, which are in the order of
+    /// `config.parameters()`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn prepare(
+        &self,
+        compute: &Compute,
+        parameters: &[Vec<f32>],
+        progress: &mut (dyn FnMut(usize, usize) + Send),
+    ) -> Result<Executor, TrainError> {
+        let mut executor = compute.prepare(Arc::clone(&self.schedule), progress).await?;
+        for (spec, values) in self.config.parameters().iter().zip(parameters) {
+            executor.write(self.schedule.find(&spec.name)?, values)?;
+        }
+        for RopeConstants { tables, cos, sin } in self.rope_constants() {
+            executor.write(tables.cos, cos)?;
+            executor.write(tables.sin, sin)?;
+        }
+        if let Some((training, _)) = &self.training
+            && let Some(weights) = training.loss.weights
+        {
+            let rows = self.schedule.tensor(weights).len();
+            executor.write(weights, &vec![self.loss_weight; rows])?;
+        }
+        Ok(executor)
+    }
+
+    fn rope_constants(&self) -> impl Iterator<Item = &RopeConstants> {
+        let training = self.training.iter().map(|(training, _)| &training.rope);
+        let evaluation = self.evaluation.iter().map(|evaluation| &evaluation.rope);
+        training.chain(evaluation).chain(self.generation.iter().map(|generation| &generation.rope))
+    }
+
+    /// Tensors of the parameters, in the order of `config.parameters()`.
+    ///
+    /// # Errors
+    /// None that a recorded program gives.
+    pub fn parameters(&self) -> Result<Vec<TensorId>, TrainError> {
+        let find = |name: String| self.schedule.find(&name).map_err(TrainError::from);
+        self.config.parameters().into_iter().map(|spec| find(spec.name)).collect()
+    }
+}
+
+fn record_step(
+    r: &mut Recorder,
+    config: &LlamaConfig,
+    training: &TrainingPart<'_>,
+    loss_weight: f32,
+) -> Result<(TrainingTensors, UpdateTensors), TrainError> {
+    let loss = r.new_tensor("loss", Role::State, DType::F32, &[("N", 1)])?;
+    let several = training.accumulation > 1;
+    if several {
+        r.begin_phase(Phase::Begin)?;
+        for tensor in r.gradient_arenas().into_iter().chain([loss]) {
+            clear(r, tensor)?;
+        }
+    }
+    let tensors = record_training(r, config, training.shape)?;
+    r.scope("loss", |r| {
+        let params = Params::dims([("N", training.shape.rows()), ("accumulate", usize::from(several))])
+            .with_scalar("scale", loss_weight);
+        r.run(&sum::CARD, params, &[tensors.loss.losses.into(), loss.into()])
+    })?;
+    let update = record_update(r, training.optimizer, loss)?;
+    Ok((tensors, update))
+}
+
+fn clear(r: &mut Recorder, tensor: TensorId) -> Result<(), TrainError> {
+    let params = Params::dims([("N", r.tensor(tensor).len())]).with_scalar("value", 0.0);
+    Ok(r.scope("clear", |r| r.run(&fill::CARD, params, &[tensor.into()]))?)
+}

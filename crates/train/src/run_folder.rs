@@ -1,0 +1,236 @@
+//! The folder of one run: `run.toml`, `metrics.jsonl`, `checkpoints/`, and for the engine's own use `lock` and
+//! `.partial/`, where files and checkpoints grow until they are complete.
+//!
+//! A [`RunFolder`] holds the operating system's lock on `lock` for as long as it lives; the lock dies with the process,
+//! so a killed run leaves none behind.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::checkpoint::error::{CheckpointError, excerpt};
+use crate::checkpoint::write_file;
+
+const RUN_FILE: &str = "run.toml";
+const METRICS_FILE: &str = "metrics.jsonl";
+const LOCK_FILE: &str = "lock";
+
+/// A run folder that this process has locked.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked; closing it unlocks.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run. Parents are made as needed; an empty folder will do.
+    ///
+    /// # Errors
+    /// A path that holds something already, a run of another process there, or whatever the system refuses.
+    pub fn create(path: &Path) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(path).map_err(CheckpointError::io("create", path))?;
+        require_unused(path)?;
+        let lock = lock(path)?;
+        // Another process may have started and ended a run in between.
+        require_unused(path)?;
+        let run = Self { path: path.to_owned(), _lock: lock };
+        run.prepare()?;
+        Ok(run)
+    }
+
+    /// Checks that [`RunFolder::create`] would take a path, without touching it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_unused(path: &Path) -> Result<(), CheckpointError> {
+        if path.is_dir() { require_unused(path) } else { Ok(()) }
+    }
+
+    /// Opens the folder of an earlier run, and removes what that run left incomplete.
+    ///
+    /// # Errors
+    /// A folder that is missing or has no `run.toml`, a run of another process in it, or whatever the system refuses.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let not_a_run = |got| CheckpointError::NotARun { path: path.to_owned(), got };
+        match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_a_run("nothing")),
+            Err(error) => return Err(CheckpointError::io("open", path)(error)),
+            Ok(kind) if !kind.is_dir() => return Err(not_a_run("a file")),
+            Ok(_) if !path.join(RUN_FILE).is_file() => {
+                return Err(not_a_run("a folder without it"));
+            }
+            Ok(_) => {}
+        }
+        let run = Self { path: path.to_owned(), _lock: lock(path)? };
+        run.prepare()?;
+        Ok(run)
+    }
+
+    /// Makes the subfolders, `.partial` empty.
+    fn prepare(&self) -> Result<(), CheckpointError> {
+        let partial = self.partial();
+        match fs::remove_dir_all(&partial) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(CheckpointError::io("remove", &partial)(error));
+            }
+            _ => {}
+        }
+        for folder in [partial, self.checkpoints()] {
+            fs::create_dir_all(&folder).map_err(CheckpointError::io("create", &folder))?;
+        }
+        sync_folder(&self.path)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved run file.
+    #[must_use]
+    pub fn run_file(&self) -> PathBuf {
+        self.path.join(RUN_FILE)
+    }
+
+    /// Where the complete checkpoints are.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Where files and checkpoints grow; on the same file system as everything else.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.path.join(".partial")
+    }
+
+    /// Writes `run.toml`, whole or not at all.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write_run_file(&self, text: &str) -> Result<(), CheckpointError> {
+        self.replace(RUN_FILE, |writer| writer.write_all(text.as_bytes()))
+    }
+
+    /// Opens `metrics.jsonl` for rows to be appended.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn metrics(&self) -> Result<MetricsFile, CheckpointError> {
+        let path = self.path.join(METRICS_FILE);
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(CheckpointError::io("open", &path))?;
+        Ok(MetricsFile { path, file })
+    }
+
+    /// Removes from `metrics.jsonl` every row of a step after `step`, and a last row that a kill has torn.
+    /// To be called before [`RunFolder::metrics`].
+    ///
+    /// # Errors
+    /// A row, not the last, without a step; whatever the system refuses. Then the file is as it was.
+    pub fn cut_metrics_after(&self, step: u64) -> Result<(), CheckpointError> {
+        let path = self.path.join(METRICS_FILE);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(CheckpointError::io("open", &path))?,
+        };
+        let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
+        let mut kept = Vec::new();
+        while let Some((index, line)) = lines.next() {
+            let line = line.map_err(CheckpointError::io("read", &path))?;
+            let row_step = serde_json::from_slice::<Value>(&line).ok().and_then(|row| row.get("step")?.as_u64());
+            match row_step {
+                Some(row_step) if row_step <= step => {
+                    kept.extend_from_slice(&line);
+                    kept.push(b'\n');
+                }
+                Some(_) => {}
+                None if lines.peek().is_none() => {}
+                None => {
+                    let got = excerpt(&String::from_utf8_lossy(&line));
+                    let expected = format!("a row with a step in line {}", index + 1);
+                    return Err(CheckpointError::malformed(&path, expected, got));
+                }
+            }
+        }
+        self.replace(METRICS_FILE, |writer| writer.write_all(&kept))
+    }
+
+    /// Writes the file `name` of this folder so that at any moment it is the old or the new one.
+    fn replace(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut std::io::BufWriter<File>) -> std::io::Result<()>,
+    ) -> Result<(), CheckpointError> {
+        let (partial, complete) = (self.partial().join(name), self.path.join(name));
+        write_file(&partial, fill)?;
+        fs::rename(&partial, &complete).map_err(CheckpointError::io("write", &complete))?;
+        sync_folder(&self.path)
+    }
+}
+
+/// `metrics.jsonl`, open for appending.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Appends one row, in one write: a reader sees whole rows, but for a kill within the write.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn append(&mut self, row: &impl Serialize) -> Result<(), CheckpointError> {
+        let mut line =
+            serde_json::to_vec(row).map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(CheckpointError::io("write", &self.path))
+    }
+}
+
+/// Checks that nothing but a lock is in the folder. A run that has just begun there is told as such.
+fn require_unused(path: &Path) -> Result<(), CheckpointError> {
+    let list = CheckpointError::io("list", path);
+    let names = fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
+    let names = names.map_err(list)?;
+    let Some(other) = names.iter().find(|name| *name != LOCK_FILE) else {
+        return Ok(());
+    };
+    if names.iter().any(|name| name == LOCK_FILE) {
+        lock(path)?;
+    }
+    Err(CheckpointError::NotEmpty { path: path.to_owned(), holds: excerpt(&other.to_string_lossy()) })
+}
+
+/// Locks a folder for this process.
+fn lock(folder: &Path) -> Result<File, CheckpointError> {
+    let path = folder.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(CheckpointError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(CheckpointError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(CheckpointError::io("lock", &path)(error)),
+    }
+}
+
+/// Makes the entries of a folder durable. Only Unix has folders that can be synced; elsewhere the journal has to do.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(CheckpointError::io("sync", path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Everything that a run needs, checked before anything is allocated or written: settings in, model, data and
+//! recorded program out.
+
+use std::path::PathBuf;
+
+use evenkeel_data::{Batches, Corpus, Order as DataOrder, Tokenizer, Windows};
+use evenkeel_model::{
+    LlamaConfig,
+    init::{self, InitScheme},
+    llama::BatchShape,
+};
+use evenkeel_schedule::{Phase, Role};
+
+use crate::{
+    Compute, Program, ProgramParts, TrainError, TrainingPart,
+    checkpoint::model::{load_parameters, read_config},
+    settings::{InitScheme as SchemeSetting, Order, Settings},
+};
+
+/// Where a model's first weights come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Weights {
+    /// Drawn.
+    Initial {
+        /// Distribution.
+        scheme: InitScheme,
+        /// Seed of the run.
+        seed: u64,
+    },
+    /// Read from a folder in Hugging Face's layout.
+    Folder(PathBuf),
+}
+
+impl Weights {
+    /// All parameters, in the order of `config.parameters()`.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are not this model's.
+    pub fn load(&self, config: &LlamaConfig) -> Result<Vec<Vec<f32>>, TrainError> {
+        let specs = config.parameters();
+        match self {
+            Self::Initial { scheme, seed } => {
+                Ok(specs.iter().map(|spec| init::initialise(spec, *scheme, *seed)).collect())
+            }
+            Self::Folder(folder) => Ok(load_parameters(folder, &specs)?),
+        }
+    }
+}
+
+/// A run, ready to be placed on a device.
+#[derive(Debug)]
+pub struct Setup {
+    /// The model.
+    pub config: LlamaConfig,
+    /// Its first weights.
+    pub weights: Weights,
+    /// Training data in order.
+    pub batches: Batches,
+    /// Validation data, where there is some.
+    pub validation: Option<Windows>,
+    /// How text becomes tokens.
+    pub tokenizer: Tokenizer,
+    /// Everything recorded.
+    pub program: Program,
+}
+
+/// What a run will take: the answer of `--dry-run`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Planned bytes by role.
+    pub bytes: Vec<(Role, u64)>,
+    /// Floating-point operations of one step.
+    pub flops_per_step: u64,
+    /// Bytes on disk of all checkpoints that are kept, and of the one being written.
+    pub disk_bytes: u64,
+}
+
+impl Setup {
+    /// Checks settings, model and data, and records the program for `compute`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with any of them.
+    pub fn new(settings: &Settings, compute: &Compute) -> Result<Self, TrainError> {
+        let (config, weights) = model(settings)?;
+        let train = &settings.train;
+        if train.seq_len > config.max_position_embeddings {
+            return Err(TrainError::Setting {
+                name: "train.seq_len".to_owned(),
+                expected: format!("at most the model's max_position_embeddings {}", config.max_position_embeddings),
+                got: train.seq_len.to_string(),
+                origin: "lower it".to_owned(),
+            });
+        }
+        let sources =
+            evenkeel_data::Sources { train: settings.data.train.clone(), valid: settings.data.valid.clone() };
+        let (corpus, valid) = evenkeel_data::open(&sources, config.vocab_size)?;
+        let tokenizer = corpus.tokenizer();
+        let order = match settings.data.order {
+            Order::Shuffled => DataOrder::Shuffled,
+            Order::Sequential => DataOrder::Sequential,
+        };
+        let shape = BatchShape { batch: train.batch_size, time: train.seq_len };
+        let accumulation = train.grad_accumulation as u32;
+        let batches = Batches::new(corpus, order, train.seed, shape.batch, shape.time, accumulation)?;
+        let validation = valid.map(|corpus: Corpus| Windows::new(corpus, shape.time)).transpose()?;
+        let parts = ProgramParts {
+            training: Some(TrainingPart {
+                shape,
+                accumulation: train.grad_accumulation,
+                optimizer: &settings.optimizer,
+            }),
+            evaluation: validation.as_ref().map(|_| shape),
+            generation: (tokenizer == Tokenizer::Bytes).then_some(shape.time),
+        };
+        let program = Program::record(&config, &parts, compute.binding_limit())?;
+        Ok(Self { config, weights, batches, validation, tokenizer, program })
+    }
+
+    /// What the run will take.
+    pub fn plan(&self, settings: &Settings) -> Plan {
+        let schedule = &self.program.schedule;
+        let flops = |phase| schedule.flops(phase);
+        let parameters = self.config.parameter_count();
+        // Weights and two moments of each, in f32; one checkpoint more than is kept while it is written.
+        let checkpoint = parameters * 4 * 3;
+        let kept = match settings.train.keep_checkpoints {
+            0 => settings.train.steps.checked_div(settings.train.checkpoint_every).unwrap_or(0) + 1,
+            kept => kept as u64 + 1,
+        };
+        Plan {
+            parameters,
+            bytes: schedule.memory().bytes_by_role().into_iter().collect(),
+            flops_per_step: flops(Phase::ForwardBackward) * settings.train.grad_accumulation as u64
+                + flops(Phase::Begin)
+                + flops(Phase::Update),
+            disk_bytes: checkpoint * kept,
+        }
+    }
+}
+
+fn model(settings: &Settings) -> Result<(LlamaConfig, Weights), TrainError> {
+    if let Some(folder) = &settings.model.from {
+        return Ok((read_config(folder)?, Weights::Folder(folder.clone())));
+    }
+    let json = settings.model_config_json().unwrap_or_default();
+    let config = LlamaConfig::from_value(&json)?;
+    let (scheme, std) = settings.init.as_ref().map_or((SchemeSetting::Normal, 0.0), |init| (init.scheme, init.std));
+    let scheme = match scheme {
+        SchemeSetting::Normal => InitScheme::Normal { std },
+    };
+    Ok((config, Weights::Initial { scheme, seed: settings.train.seed }))
+}

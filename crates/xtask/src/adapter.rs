@@ -1,0 +1,51 @@
+//! The adapter that the tests run on: what is there, or Mesa's software Vulkan, installed where that is possible.
+
+use std::process::Command;
+
+use crate::{cargo, run};
+
+const INSTRUCTIONS: &str = "no Vulkan adapter: install a driver, then run this again. A software one will do:
+  Debian, Ubuntu:  apt-get install mesa-vulkan-drivers
+  Fedora:          dnf install mesa-vulkan-drivers
+  Arch:            pacman -S vulkan-swrast";
+
+/// Names the adapter.
+pub(crate) fn find_or_install() -> Result<String, String> {
+    run(cargo(&["build", "--package", "evenkeel-cli"]))?;
+    if let Some(adapter) = find()? {
+        return Ok(adapter);
+    }
+    install()?;
+    find()?.ok_or_else(|| INSTRUCTIONS.to_owned())
+}
+
+/// First line of `evenkeel devices`: the adapter that would be used; none if that is the CPU executor.
+fn find() -> Result<Option<String>, String> {
+    let output = cargo(&["run", "--quiet", "--package", "evenkeel-cli", "--", "devices"])
+        .output()
+        .map_err(|error| format!("evenkeel devices: cannot be started: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("evenkeel devices: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let first = text.lines().next().unwrap_or_default().trim();
+    Ok((!first.is_empty() && !first.starts_with("cpu")).then(|| first.to_owned()))
+}
+
+fn install() -> Result<(), String> {
+    if !cfg!(target_os = "linux") || Command::new("apt-get").arg("--version").output().is_err() {
+        return Err(INSTRUCTIONS.to_owned());
+    }
+    println!("no Vulkan adapter: installing mesa-vulkan-drivers (software Vulkan)");
+    let apt = |arguments: &[&str]| {
+        let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0"));
+        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        if !root {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        run(command)
+    };
+    let installed = apt(&["update", "-qq"]).and_then(|()| apt(&["install", "-y", "-qq", "mesa-vulkan-drivers"]));
+    installed.map_err(|error| format!("{error}\n{INSTRUCTIONS}"))
+}

@@ -1,0 +1,26 @@
+// y[i] = silu(gate[i]) up[i],   silu(x) = x sigmoid(x)        (Shazeer 2020, eq. 5)
+// A workgroup owns 256 elements, a lane four of them. N is a multiple of 4.
+#import grid, sigmoid
+
+struct Params {
+    groups: u32,
+    group_offset: u32,
+    N: u32,
+}
+
+@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;     // (N)
+@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>;       // (N)
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (N)
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn swiglu_fwd(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(workgroup, grid, params.group_offset) * 64u + lane;
+    if i >= params.N / 4u { return; } // the last group's tail, and the fold's overshoot
+    let g = gate[i];
+    y[i] = g * sigmoid4(g) * up[i];
+}
