@@ -180,21 +180,25 @@ pub(crate) fn row_iterations(p: &Params, walked: usize) -> u64 {
     2 * channels + walked.div_ceil(4) as u64 * (1 + 2 * channels)
 }
 
-/// The (B, T, H, KV, D, causal, scale) that every attention kernel is tried with.
+/// A score of the cases is at most about 100 and its rounding 1e-5 of e^score at worst: squared, 1e-10.
+pub(crate) const NMSE: f64 = 1e-10;
+
+/// A case of these (B, T, H, KV, D).
+pub(crate) fn case([b, t, h, kv, d]: [usize; 5], causal: bool, scale: f32) -> Case {
+    let dims = [("B", b), ("T", t), ("H", h), ("KV", kv), ("D", d), ("causal", usize::from(causal))];
+    Case::new(Params::dims(dims).with_scalar("scale", scale)).fill("delta", Fill::Derived(delta))
+}
+
+/// What every attention kernel is tried with.
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |[b, t, h, kv, d]: [usize; 5], causal, scale| {
-        let dims = [("B", b), ("T", t), ("H", h), ("KV", kv), ("D", d), ("causal", usize::from(causal))];
-        Case::new(Params::dims(dims).with_scalar("scale", scale)).fill("delta", Fill::Derived(delta))
-    };
     vec![
         case([1, 3, 2, 2, 1], true, 0.7),
-        case([2, 37, 6, 2, 13], true, 0.28),
+        case([2, 17, 6, 2, 13], true, 0.28),
         case([1, 29, 3, 1, 13], false, 0.28),
         case([2, 37, 6, 2, 32], true, 0.18),
-        case([1, 70, 4, 4, 20], false, 0.22),
+        case([1, 70, 2, 2, 20], false, 0.22),
         case([1, 65, 4, 2, 64], true, 0.125),
         case([1, 33, 2, 1, 40], false, 0.16),
-        case([1, 33, 3, 1, 100], true, 0.1),
         case([1, 9, 1, 1, 132], true, 0.09),
         // Scores up to about 100: the running maximum is what keeps exp in range.
         case([1, 50, 2, 1, 16], true, 6.0),

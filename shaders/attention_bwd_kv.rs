@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     Card, CpuArgs, Params, Values, Variant,
-    attention::{
+    attention::{NMSE, 
         Matrix, PARAMS, Shape, cases, dot, key_groups, key_tiles, one_vector_per_lane, product, row_iterations,
         subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, key_tile_groups,
     },
@@ -50,7 +50,7 @@ pub static CARD: Card = Card {
     ],
     reference,
     cpu,
-    nmse: 1e-11,
+    nmse: NMSE,
     cases,
     gradients: &[],
     flops: |p| Shape::of(p).flops(4),

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     Card, CpuArgs, Params, Values, Variant,
-    attention::{
+    attention::{NMSE, 
         Matrix, PARAMS, Shape, cases, dot, one_vector_per_lane, product, query_groups, query_tiles, row_iterations,
         subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, query_tile_groups,
     },
@@ -48,7 +48,7 @@ pub static CARD: Card = Card {
     ],
     reference,
     cpu,
-    nmse: 1e-11,
+    nmse: NMSE,
     cases,
     gradients: &[],
     flops: |p| Shape::of(p).flops(3),
