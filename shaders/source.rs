@@ -8,6 +8,8 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
     ("sigmoid", include_str!("include/sigmoid.wgsl")),
+    ("state", include_str!("include/state.wgsl")),
+    ("workgroup_max", include_str!("include/workgroup_max.wgsl")),
     ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
 ];
 
