@@ -38,7 +38,7 @@ pub struct Arg {
     pub access: Access,
     /// Element type; the WGSL may view f32 data as `vec4<f32>`.
     pub dtype: DType,
-    /// Extents, outermost first: names of [`Param::Dim`]s, numbers, or products such as `"KV*D"`.
+    /// Extents, outermost first: names of [`Param::Dim`]s, numbers, fractions such as `"D/2"`, or products such as `"KV*D"`.
     pub shape: &'static [&'static str],
 }
 
@@ -65,7 +65,11 @@ pub const fn read_write(name: &'static str, shape: &'static [&'static str]) -> A
 impl Arg {
     /// Elements under these params.
     pub fn len(&self, params: &Params) -> usize {
-        let extent = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
+        let number = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
+        let extent = |factor: &str| match factor.split_once('/') {
+            Some((dim, parts)) => number(dim) / number(parts),
+            None => number(factor),
+        };
         self.shape.iter().flat_map(|dim| dim.split('*')).map(extent).product()
     }
 }

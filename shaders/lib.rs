@@ -4,8 +4,10 @@
 //! `cargo xtask new-kernel NAME` do it) and name it once in [`kernels!`] below: the harness in `tests/`
 //! then checks every variant of it. Nothing here knows wgpu.
 
+mod attention;
 mod card;
 mod exp;
+mod matmul;
 mod params;
 mod reduce;
 mod reflect;
@@ -29,6 +31,10 @@ macro_rules! kernels {
             accumulate,
             adamw,
             add,
+            attention_bwd_delta,
+            attention_bwd_kv,
+            attention_bwd_q,
+            attention_fwd,
             column_sum,
             cross_entropy_bwd,
             cross_entropy_fwd,
@@ -36,9 +42,14 @@ macro_rules! kernels {
             embedding_fwd,
             fill,
             gradient_clip,
+            matmul_nn,
+            matmul_nt,
+            matmul_tn,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
+            rope_bwd,
+            rope_fwd,
             scale,
             squared_norm,
             step_metrics,

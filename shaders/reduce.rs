@@ -33,3 +33,14 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = (&a[..len], &b[..len]);
     sum(len, |i| a[i] * b[i])
 }
+
+/// The largest element; the lowest number for none.
+#[inline]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::MIN; LANES];
+    for chunk in values.chunks(LANES) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = larger(*lane, value));
+    }
+    lanes.into_iter().fold(f32::MIN, larger)
+}

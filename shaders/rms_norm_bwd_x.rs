@@ -73,7 +73,8 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    [(1, 1), (3, 7), (65, 48), (130, 128), (5, 201)]
-        .map(|(rows, channels)| Case::new(Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", 1e-5)))
+    // The gradient of a row of one element is eps / rms^3, what two equal terms leave: only a large eps is not lost.
+    [(1, 1, 0.5), (3, 7, 1e-5), (65, 48, 1e-5), (130, 128, 1e-5), (5, 201, 1e-5)]
+        .map(|(rows, channels, eps)| Case::new(Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", eps)))
         .to_vec()
 }

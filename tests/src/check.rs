@@ -37,7 +37,8 @@ pub(crate) fn trials(subject: &Subject) -> Result<Vec<Trial>, String> {
     let mut trials = Vec::new();
     for (i, case) in (card.cases)().iter().enumerate() {
         let mut random = Random::new(i as u64);
-        let values = draw(subject, case, &mut random, as_f32).map_err(|error| format!("case {i}: {error}"))?;
+        let values =
+            draw(card, subject.forward(), case, &mut random, as_f32).map_err(|error| format!("case {i}: {error}"))?;
         let reference = (card.reference)(&params(card, case, false)?, &values);
         for accumulate in if accumulates { &[false, true][..] } else { &[false] } {
             let params = params(card, case, *accumulate)?;
@@ -178,12 +179,12 @@ fn distance(expected: &[f64], got: &[f64], nmse: f64) -> Result<(), String> {
 /// Stage 3. Prints the variants that this device cannot run.
 pub(crate) fn check_stage(subject: &Subject) -> Vec<String> {
     let card = subject.card;
-    let trials = match trials(subject) {
+    let trials = match subject.trials() {
         Ok(trials) => trials,
-        Err(error) => return vec![error],
+        Err(error) => return vec![error.clone()],
     };
     let mut faults = Vec::new();
-    for trial in &trials {
+    for trial in trials {
         let found = trial.judge(card, &trial.run_cpu(card));
         faults.extend(found.into_iter().map(|fault| format!("cpu, {}: {fault}", trial.label)));
     }
@@ -215,14 +216,14 @@ pub(crate) fn check_stage(subject: &Subject) -> Vec<String> {
 pub(crate) fn determinism_stage(subject: &Subject) -> Vec<String> {
     let card = subject.card;
     // Stage 3 reports cases that cannot be built and dispatches that fail.
-    let Ok(trials) = trials(subject) else { return Vec::new() };
+    let Ok(trials) = subject.trials() else { return Vec::new() };
     let mut faults = Vec::new();
     let pool = |threads| ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string());
     let (one, two) = match pool(1).and_then(|one| Ok((one, pool(2)?))) {
         Ok(pools) => pools,
         Err(error) => return vec![format!("threads: {error}")],
     };
-    for trial in &trials {
+    for trial in trials {
         let once = one.install(|| trial.run_cpu(card));
         if once != two.install(|| trial.run_cpu(card)) {
             faults.push(format!("cpu, {}: expected the same bits from 1 and 2 threads, got others", trial.label));

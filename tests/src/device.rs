@@ -1,6 +1,9 @@
 //! The adapter that tests run on. One device per process: drivers leak per device.
 
-use std::{env, sync::OnceLock};
+use std::{
+    env,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use evenkeel_gpu::Gpu;
 use evenkeel_shaders::{Card, Device, Params, Variant};
@@ -9,11 +12,11 @@ use evenkeel_shaders::{Card, Device, Params, Variant};
 ///
 /// # Errors
 /// Where there is none, with what to do about it.
-pub fn gpu() -> Result<&'static Gpu, String> {
-    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+pub fn gpu() -> Result<&'static Arc<Gpu>, String> {
+    static GPU: OnceLock<Result<Arc<Gpu>, String>> = OnceLock::new();
     let open = || {
         let wanted = env::var("EVENKEEL_ADAPTER").ok();
-        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await }).map_err(|error| {
+        pollster::block_on(async { evenkeel_gpu::select(wanted.as_deref()).await?.open().await.map(Arc::new) }).map_err(|error| {
             format!(
                 "adapter for tests: {error}; `cargo xtask test` installs lavapipe, EVENKEEL_ADAPTER chooses another"
             )
@@ -24,7 +27,7 @@ pub fn gpu() -> Result<&'static Gpu, String> {
 
 /// What variants are chosen by on the device under test.
 pub(crate) fn profile() -> Result<Device, String> {
-    gpu().map(Gpu::profile)
+    gpu().map(|gpu| gpu.profile())
 }
 
 /// Whether the device under test has what the variant needs.
@@ -33,7 +36,8 @@ pub(crate) fn able(variant: &Variant) -> Result<bool, String> {
 }
 
 /// Runs a variant with its grid split into so many dispatches. Buffers are bound whole, with what stands behind the
-/// data; those that the card writes are read back.
+/// data; those that the card writes are read back. One at a time: wgpu 30 panics now and then ("the current submission
+/// index should be at least the wait submission index") when two threads wait on one device.
 pub(crate) fn dispatch(
     card: &'static Card,
     variant: &'static Variant,
@@ -42,6 +46,8 @@ pub(crate) fn dispatch(
     buffers: &mut [Vec<u32>],
 ) -> Result<(), String> {
     let mut bytes: Vec<Vec<u8>> = buffers.iter().map(|words| bytemuck::cast_slice(words).to_vec()).collect();
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let run = gpu()?.dispatch_in_pieces(card, variant, params, &mut bytes, pieces);
     pollster::block_on(run).map_err(|error| error.to_string())?;
     for (words, bytes) in buffers.iter_mut().zip(&bytes) {

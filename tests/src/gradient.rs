@@ -39,11 +39,10 @@ pub(crate) fn gradient_stage(subject: &Subject) -> Vec<String> {
             faults.push(format!("gradients: expected names of kernels, got {name}"));
             continue;
         };
-        let chain = Subject { card: backward, cards: subject.cards };
         for (i, case) in (backward.cases)().iter().enumerate() {
             let mut random = Random::new(i as u64);
             let found =
-                Chain::new(subject.card, &chain, case, &mut random).and_then(|chain| chain.compare(&mut random));
+                Chain::new(subject.card, backward, case, &mut random).and_then(|chain| chain.compare(&mut random));
             match found {
                 Ok(found) => faults.extend(found.into_iter().map(|fault| format!("{name}, case {i}: {fault}"))),
                 Err(fault) => faults.push(format!("{name}, case {i}: {fault}")),
@@ -54,9 +53,15 @@ pub(crate) fn gradient_stage(subject: &Subject) -> Vec<String> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(forward: &'static Card, subject: &Subject, case: &'a Case, random: &mut Random) -> Result<Self, String> {
-        let values = draw(subject, case, random, |value| value)?;
-        Ok(Self { forward, backward: subject.card, case, params: reference_params(subject, case)?, values })
+    fn new(
+        forward: &'static Card,
+        backward: &'static Card,
+        case: &'a Case,
+        random: &mut Random,
+    ) -> Result<Self, String> {
+        let values = draw(backward, Some(forward), case, random, |value| value)?;
+        let params = reference_params(backward, Some(forward), case)?;
+        Ok(Self { forward, backward, case, params, values })
     }
 
     /// Each gradient that the backward card writes, compared with differences of the loss.

@@ -8,8 +8,6 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::Subject;
-
 /// Seed of all random data: `EVENKEEL_SEED`, or one that is the same on every run.
 pub(crate) fn seed() -> u64 {
     env::var("EVENKEEL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_240_520)
@@ -60,21 +58,20 @@ pub(crate) fn params(card: &Card, case: &Case, accumulate: bool) -> Result<Param
     Ok(params)
 }
 
-/// Everything that a case's references read: the card's inputs and, for a backward card, its forward's.
+/// Everything that a case's references read: the card's inputs and, for a backward card, those of the forward card.
 ///
 /// Plain fills come first. Where the card computes a gradient, arguments that are named like the forward card's outputs
 /// then hold what the forward's reference gives, so that a saved log-sum-exp belongs to its scores.
 ///
 /// `store` is what memory makes of a number: [`as_f32`], or nothing where only references are compared.
 pub(crate) fn draw(
-    subject: &Subject,
+    card: &'static Card,
+    forward: Option<&'static Card>,
     case: &Case,
     random: &mut Random,
     store: fn(f64) -> f64,
 ) -> Result<Values, String> {
-    let card = subject.card;
-    let forward = subject.forward();
-    let params = reference_params(subject, case)?;
+    let params = reference_params(card, forward, case)?;
     let computed: Vec<&Arg> = forward.map(outputs).unwrap_or_default();
     let fed = forward.into_iter().flat_map(inputs);
     let mut wanted: Vec<&Arg> = fed.collect();
@@ -108,9 +105,9 @@ pub(crate) fn draw(
 }
 
 /// The case's params for both the card and its forward, `accumulate` off.
-pub(crate) fn reference_params(subject: &Subject, case: &Case) -> Result<Params, String> {
-    let mut all = params(subject.card, case, false)?;
-    if let Some(forward) = subject.forward() {
+pub(crate) fn reference_params(card: &Card, forward: Option<&Card>, case: &Case) -> Result<Params, String> {
+    let mut all = params(card, case, false)?;
+    if let Some(forward) = forward {
         let theirs = params(forward, case, false).map_err(|error| format!("{error} (for {})", forward.name))?;
         for (name, value) in theirs.iter().filter(|(name, _)| all.get(name).is_none()).collect::<Vec<_>>() {
             all = match value {

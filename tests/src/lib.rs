@@ -3,6 +3,7 @@
 
 mod check;
 mod device;
+pub mod golden;
 mod gradient;
 mod inputs;
 mod lint;
@@ -10,11 +11,14 @@ mod loops;
 mod uniformity;
 
 use std::{
+    cell::OnceCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use evenkeel_shaders::{CARDS, Card};
+
+use check::Trial;
 
 pub use device::gpu;
 
@@ -36,45 +40,49 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, StageFn); 6] = [
-        (Self::Reflect, |subject| lint::reflect_stage(subject.card)),
-        (Self::Lint, |subject| lint::lint_stage(subject.card)),
-        (Self::Check, check::check_stage),
-        (Self::Gradient, gradient::gradient_stage),
-        (Self::Determinism, check::determinism_stage),
-        (Self::Loops, loops::loops_stage),
-    ];
+    /// In the order that [`assert_sound`] goes through.
+    pub const ALL: [Self; 6] = [Self::Reflect, Self::Lint, Self::Check, Self::Gradient, Self::Determinism, Self::Loops];
 }
 
-type StageFn = fn(&Subject) -> Vec<String>;
-
 /// A card under examination, among the cards that it may name as its gradients.
-#[derive(Clone, Copy, Debug)]
 pub struct Subject {
-    /// The card.
-    pub card: &'static Card,
-    /// Where cards are looked up by name.
-    pub cards: &'static [&'static Card],
+    card: &'static Card,
+    cards: &'static [&'static Card],
+    trials: OnceCell<Result<Vec<Trial>, String>>,
 }
 
 impl Subject {
+    /// Kernels are looked up by name among `cards`.
+    pub fn new(card: &'static Card, cards: &'static [&'static Card]) -> Self {
+        Self { card, cards, trials: OnceCell::new() }
+    }
+
+    /// The card's cases with data and expectations, made once for all stages that run kernels.
+    pub(crate) fn trials(&self) -> Result<&[Trial], &String> {
+        self.trials.get_or_init(|| check::trials(self)).as_ref().map(Vec::as_slice)
+    }
+
     /// The card whose gradient this one computes.
     pub(crate) fn forward(&self) -> Option<&'static Card> {
         self.cards.iter().copied().find(|other| other.gradients.contains(&self.card.name))
     }
 
-    /// Puts the card through every stage. Never panics: a panic inside a card is a fault of its stage.
-    pub fn examine(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        for (stage, run) in Stage::ALL {
-            let found = catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|panic| {
-                let message = panic.downcast_ref::<String>().map(String::as_str);
-                let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown cause");
-                vec![format!("panicked: {message}")]
-            });
-            faults.extend(found.into_iter().map(|message| Fault { kernel: self.card.name, stage, message }));
-        }
-        faults
+    /// Puts the card through one stage. Never panics: a panic inside a card is a fault of its stage.
+    pub fn run(&self, stage: Stage) -> Vec<Fault> {
+        let judge = || match stage {
+            Stage::Reflect => lint::reflect_stage(self.card),
+            Stage::Lint => lint::lint_stage(self.card),
+            Stage::Check => check::check_stage(self),
+            Stage::Gradient => gradient::gradient_stage(self),
+            Stage::Determinism => check::determinism_stage(self),
+            Stage::Loops => loops::loops_stage(self),
+        };
+        let found = catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown cause");
+            vec![format!("panicked: {message}")]
+        });
+        found.into_iter().map(|message| Fault { kernel: self.card.name, stage, message }).collect()
     }
 }
 
@@ -101,8 +109,9 @@ impl fmt::Display for Fault {
 /// Where the card has a fault: this is the body of a test.
 pub fn assert_sound(name: &str) {
     let Some(card) = evenkeel_shaders::card(name) else { panic!("{name}: expected a kernel of CARDS, got none") };
-    let faults = Subject { card, cards: CARDS }.examine();
-    let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let subject = Subject::new(card, CARDS);
+    let lines: Vec<String> =
+        Stage::ALL.into_iter().flat_map(|stage| subject.run(stage)).map(|fault| fault.to_string()).collect();
     assert!(
         lines.is_empty(),
         "{} faults (seed {}; set EVENKEEL_SEED to try another)\n{}",

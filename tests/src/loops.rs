@@ -2,11 +2,7 @@
 
 use evenkeel_shaders::{Card, Class, Device, Variant};
 
-use crate::{
-    Subject,
-    check::{Trial, trials},
-    device,
-};
+use crate::{Subject, check::Trial, device};
 
 /// lavapipe 22.3 ends the loops of an invocation after so many iterations, all of them summed, without a word.
 const MOST_ITERATIONS: u64 = 65_535;
@@ -18,7 +14,7 @@ const PIECES: u32 = 3;
 pub(crate) fn loops_stage(subject: &Subject) -> Vec<String> {
     let card = subject.card;
     // Stage 3 reports cases that cannot be built and a missing device.
-    let (Ok(trials), Ok(device)) = (trials(subject), device::profile()) else { return Vec::new() };
+    let (Ok(trials), Ok(device)) = (subject.trials(), device::profile()) else { return Vec::new() };
     let classes = [Class::Software, Class::Integrated, Class::Discrete];
     let mut faults = Vec::new();
     for variant in card.variants {

@@ -290,3 +290,71 @@ impl Frame<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Divergences of an entry point of 64 lanes with this body.
+    fn count(body: &str) -> usize {
+        let text = format!(
+            "@group(0) @binding(0) var<uniform> n: u32;
+            @group(0) @binding(1) var<storage, read> table: array<u32>;
+            @group(0) @binding(2) var<storage, read_write> memory: array<u32>;
+            var<workgroup> tile: array<u32, 64>;
+            fn all_together() -> u32 {{ workgroupBarrier(); return 1u; }}
+            fn double(v: u32) -> u32 {{ return v * 2u; }}
+            @compute @workgroup_size(64)
+            fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+                    @builtin(subgroup_id) subgroup: u32) {{ {body} }}"
+        );
+        divergences(&naga::front::wgsl::parse_str(&text).unwrap()).len()
+    }
+
+    #[test]
+    fn uniform_flow_passes() {
+        for body in [
+            "workgroupBarrier();",
+            "if group.x > n { return; } workgroupBarrier();",
+            "if lane > 3u { memory[lane] = 1u; } workgroupBarrier();",
+            "for (var i = 0u; i < n; i += 1u) { if lane < i { tile[lane] = i; } workgroupBarrier(); }",
+            "for (var i = n; i > 0u; i /= 2u) { if lane >= i { continue; } tile[lane] = i; } ",
+            "if table[group.x] > 2u { workgroupBarrier(); }",
+            "if workgroupUniformLoad(&tile[3]) > 2u { workgroupBarrier(); }",
+            "if double(group.x) > all_together() { workgroupBarrier(); }",
+            "var last = 0u; loop { if last >= n { break; } last += 1u; workgroupBarrier(); }",
+            "if subgroup > 2u { memory[lane] = subgroupAdd(lane); }",
+            "if subgroupAny(lane > 7u) { memory[lane] = subgroupAdd(lane); }",
+            "switch n { case 1u: { workgroupBarrier(); } default: {} }",
+        ] {
+            assert_eq!(count(body), 0, "{body}");
+        }
+    }
+
+    #[test]
+    fn divergent_flow_is_found() {
+        for body in [
+            "if lane > 3u { workgroupBarrier(); }",
+            "if lane > 3u { return; } workgroupBarrier();",
+            "if lane > 3u { return; } memory[lane] = subgroupAdd(lane);",
+            "if lane > 3u { memory[0] = subgroupShuffleXor(lane, 1u); }",
+            "for (var i = 0u; i < lane; i += 1u) { workgroupBarrier(); }",
+            "loop { workgroupBarrier(); if lane > 3u { break; } }",
+            "for (var i = 0u; i < n; i += 1u) { if lane > i { continue; } workgroupBarrier(); }",
+            "var k = lane; k += 1u; if k > 2u { workgroupBarrier(); }",
+            "var k = 0u; if lane > 2u { k = 1u; } if k > 0u { workgroupBarrier(); }",
+            "if memory[0] > 2u { workgroupBarrier(); }",
+            "if tile[0] > 2u { workgroupBarrier(); }",
+            "if table[lane] > 2u { workgroupBarrier(); }",
+            "if lane > 3u { _ = all_together(); }",
+            "if double(lane) > 3u { workgroupBarrier(); }",
+            "if subgroup > 2u { workgroupBarrier(); }",
+            "if subgroupAny(lane > 7u) { workgroupBarrier(); }",
+            "var k = 0u; loop { k += 1u; if k > lane { break; } } if k > 3u { workgroupBarrier(); }",
+            "switch lane { case 1u: { workgroupBarrier(); } default: {} }",
+        ] {
+            assert_eq!(count(body), 1, "{body}");
+        }
+    }
+}

@@ -1,2 +1,64 @@
-//! The evenkeel command.
-fn main() {}
+//! The `evenkeel` command: one file per verb.
+
+mod adapter;
+mod devices;
+mod eval;
+mod generate;
+mod output;
+mod pretrain;
+mod progress;
+mod schedule;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Pretrains small language models on any GPU that wgpu reaches, without CUDA.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version)]
+struct Cli {
+    /// Computes on the first adapter whose name or driver contains TEXT, or on the CPU executor with `cpu`
+    #[arg(long, global = true, value_name = "TEXT")]
+    adapter: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Trains a model from scratch, from a checkpoint, or on from where a run stopped
+    Pretrain(pretrain::Arguments),
+    /// Continues a text with a trained model
+    Generate(generate::Arguments),
+    /// Measures a model's loss on a file
+    Eval(eval::Arguments),
+    /// Lists adapters, their limits, and what the engine would use on each
+    Devices,
+    /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
+    Schedule(schedule::Arguments),
+}
+
+/// Why a verb ended early, in one line.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli = Cli::parse();
+    let adapter = cli.adapter.as_deref();
+    let outcome = pollster::block_on(async {
+        match cli.verb {
+            Verb::Pretrain(arguments) => pretrain::run(arguments, adapter).await,
+            Verb::Generate(arguments) => generate::run(arguments, adapter).await,
+            Verb::Eval(arguments) => eval::run(arguments, adapter).await,
+            Verb::Devices => devices::run(adapter).await,
+            Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use evenkeel_shaders::{Class, Device};
-use wgpu::{Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags, Limits};
+use wgpu::{Backend, Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags, Limits};
 
 use crate::{GpuError, error::one_line};
 
@@ -20,7 +20,7 @@ pub struct AdapterSummary {
     pub driver: String,
     /// Version of the driver: `"Mesa 22.3.6 (LLVM 15.0.6)"`.
     pub driver_info: String,
-    /// Vulkan, Metal, DX12, GL or WebGPU.
+    /// Name of the API: `"Vulkan"`, `"Metal"`, `"DX12"`.
     pub backend: String,
     /// What the choice of variants depends on.
     pub device: Device,
@@ -50,7 +50,7 @@ impl AdapterSummary {
             name: info.name.clone(),
             driver: info.driver.clone(),
             driver_info: info.driver_info.clone(),
-            backend: info.backend.to_string(),
+            backend: backend_name(info.backend).to_owned(),
             device: Device { class, subgroup_size: fixed.then_some(info.subgroup_min_size) },
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
             max_buffer_bytes: limits.max_buffer_size,
@@ -142,6 +142,17 @@ async fn enumerate() -> Vec<Adapter> {
     let mut found: Vec<_> = found.into_iter().map(Adapter::new).collect();
     found.sort_by_key(|adapter| Reverse(rank(adapter.inner.get_info().device_type)));
     found
+}
+
+fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Noop => "no-op",
+        Backend::Vulkan => "Vulkan",
+        Backend::Metal => "Metal",
+        Backend::Dx12 => "DX12",
+        Backend::Gl => "GL",
+        Backend::BrowserWebGpu => "WebGPU",
+    }
 }
 
 fn rank(device_type: DeviceType) -> u8 {

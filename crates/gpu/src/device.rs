@@ -10,10 +10,14 @@ use std::{
 };
 
 use evenkeel_shaders::Device;
-use wgpu::{CommandBuffer, Error, ErrorFilter, Limits, SubmissionIndex};
+use wgpu::{BufferUsages, CommandBuffer, Error, ErrorFilter, Limits};
 
 use crate::{
-    Adapter, AdapterSummary, GpuError, error::one_line, pipeline::PipelineCache, platform::Outcome, wait::Signal,
+    Adapter, AdapterSummary, GpuError,
+    error::one_line,
+    pipeline::PipelineCache,
+    platform::{self, Outcome},
+    wait::Signal,
 };
 
 /// How long a device may make no progress by default. A first dispatch includes the driver's compiler.
@@ -59,7 +63,7 @@ impl Adapter {
         let faults = Arc::new(Faults::default());
         let keep = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: Error| {
-            keep_first(&keep.uncaptured, one_line(&error));
+            keep_first(&keep.uncaptured, wgpu_reason(&error));
         }));
         let keep = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -76,6 +80,30 @@ fn keep_first(slot: &Mutex<Option<String>>, text: String) {
 
 fn kept(slot: &Mutex<Option<String>>) -> Option<String> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// wgpu's own words repeat the causes over several lines.
+fn wgpu_reason(error: &Error) -> String {
+    match error {
+        Error::Validation { source, .. } | Error::Internal { source, .. } => one_line(source.as_ref()),
+        Error::OutOfMemory { .. } => one_line(error),
+    }
+}
+
+/// Whether the device refuses what every device can do. Its loss is told to its owner alone, and only while it is
+/// polled.
+fn refuses(device: &wgpu::Device) -> impl Future<Output = bool> + use<> {
+    let polled = platform::glance(device);
+    let scope = device.push_error_scope(ErrorFilter::Validation);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("probe"),
+        size: 16,
+        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    buffer.map_async(wgpu::MapMode::Read, .., |_| ());
+    let caught = scope.pop();
+    async move { polled.is_err() || caught.await.is_some() }
 }
 
 impl Gpu {
@@ -110,6 +138,13 @@ impl Gpu {
     /// What the choice of variants depends on.
     pub fn profile(&self) -> Device {
         self.summary.device
+    }
+
+    /// Bytes of the largest tensor: what one binding, and one buffer, can hold.
+    pub fn binding_limit(&self) -> u64 {
+        let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        // Planned buffers are multiples of 256 bytes.
+        limit - limit % 256
     }
 
     /// wgpu's device.
@@ -160,41 +195,52 @@ impl Gpu {
         let [internal, memory, validation] = filters.map(|filter| self.device.push_error_scope(filter));
         let result = call();
         let caught = (validation.pop(), memory.pop(), internal.pop());
-        let (what, adapter, faults) = (what.to_owned(), self.summary.to_string(), self.faults.clone());
+        let (what, adapter) = (what.to_owned(), self.summary.to_string());
+        let (device, faults) = (self.device.clone(), self.faults.clone());
         let outcome: Outcome = Box::pin(async move {
             // Memory first: what follows a failed allocation is its consequence.
-            let caught = (caught.1.await, caught.2.await, caught.0.await);
-            if let Some(reason) = kept(&faults.lost) {
-                return Err(GpuError::Lost { adapter, reason });
+            let (memory, validation, internal) = (caught.1.await, caught.0.await, caught.2.await);
+            let Some(error) = memory.or(validation).or(internal) else { return Ok(()) };
+            if let Error::OutOfMemory { .. } = error {
+                return Err(GpuError::OutOfMemory { what, bytes, adapter });
             }
-            match caught.0.or(caught.1).or(caught.2) {
-                None => Ok(()),
-                Some(Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what, bytes, adapter }),
-                Some(error) => Err(GpuError::Refused { what, reason: one_line(&error), adapter }),
+            // On a lost device nothing is valid.
+            let refused = refuses(&device).await;
+            match kept(&faults.lost).or_else(|| refused.then(|| "it refuses every call".to_owned())) {
+                Some(reason) => Err(GpuError::Lost { adapter, reason }),
+                None => Err(GpuError::Refused { what, reason: wgpu_reason(&error), adapter }),
             }
         });
         (result, outcome)
     }
 
-    /// Creates a buffer.
+    /// Creates a buffer; an allocation that fails is the outcome's.
     ///
     /// # Errors
-    /// [`GpuError::Limit`] or [`GpuError::OutOfMemory`].
-    pub(crate) async fn buffer(
+    /// [`GpuError::Limit`].
+    pub(crate) fn begin_buffer(
         &self,
         label: &str,
         size: u64,
-        usage: wgpu::BufferUsages,
-    ) -> Result<wgpu::Buffer, GpuError> {
+        usage: BufferUsages,
+    ) -> Result<(wgpu::Buffer, Outcome), GpuError> {
         self.within("maxBufferSize", label, self.limits.max_buffer_size, size)?;
-        let (buffer, outcome) = self.scoped(label, size, || {
+        Ok(self.scoped(label, size, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
                 size,
                 usage,
                 mapped_at_creation: false,
             })
-        });
+        }))
+    }
+
+    /// Creates a buffer.
+    ///
+    /// # Errors
+    /// [`GpuError::Limit`] or [`GpuError::OutOfMemory`].
+    pub(crate) async fn buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        let (buffer, outcome) = self.begin_buffer(label, size, usage)?;
         outcome.await?;
         Ok(buffer)
     }
@@ -208,41 +254,12 @@ impl Gpu {
     }
 
     /// Submits, and has `ended` set when the work is done.
-    pub(crate) fn submit(
-        &self,
-        commands: impl IntoIterator<Item = CommandBuffer>,
-        ended: &Signal<()>,
-    ) -> SubmissionIndex {
-        let submission = self.queue.submit(commands);
+    pub(crate) fn submit(&self, commands: CommandBuffer, ended: &Signal<()>) {
+        self.queue.submit([commands]);
         let (ended, faults) = (ended.clone(), self.faults.clone());
         self.queue.on_submitted_work_done(move || {
             faults.ended.fetch_add(1, Ordering::Relaxed);
             ended.set(());
         });
-        submission
-    }
-
-    /// Reads a whole `MAP_READ` buffer, once `submission` is done.
-    ///
-    /// # Errors
-    /// As waits give them.
-    pub(crate) async fn map(
-        &self,
-        staging: &wgpu::Buffer,
-        submission: &SubmissionIndex,
-        what: &str,
-    ) -> Result<Vec<u8>, GpuError> {
-        let mapped = Signal::new();
-        let set = mapped.clone();
-        let ((), outcome) = self.scoped(what, staging.size(), || {
-            staging.map_async(wgpu::MapMode::Read, .., move |result| set.set(result));
-        });
-        outcome.await?;
-        self.wait_for(&mapped, submission, what).await?.map_err(|_| self.lost("a readback failed"))?;
-        let view = staging.get_mapped_range(..).map_err(|error| self.refused(what, one_line(&error)))?;
-        let bytes = view.to_vec();
-        drop(view);
-        staging.unmap();
-        Ok(bytes)
     }
 }

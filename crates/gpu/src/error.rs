@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use evenkeel_schedule::Phase;
 use evenkeel_shaders::ReflectError;
 
 /// One line each; the adapter is named wherever the fault may be its own.
@@ -107,6 +108,40 @@ pub enum GpuError {
         expected: String,
         /// What was given.
         got: String,
+    },
+    /// Host data of another size than the tensor.
+    #[error("{tensor}: expected {expected} bytes, got {got}")]
+    Size {
+        /// Tensor.
+        tensor: String,
+        /// Its bytes.
+        expected: usize,
+        /// The data's bytes.
+        got: usize,
+    },
+    /// A phase was started before the one before it was submitted to its end.
+    #[error("phase {phase}: expected the phase before to be advanced to its end, got {left} dispatches left")]
+    Unfinished {
+        /// The phase that was to start.
+        phase: Phase,
+        /// Dispatches that were not submitted.
+        left: usize,
+    },
+    /// The adapter computes wrongly.
+    #[error(
+        "self-test {test}: expected {expected}, got {got} at index {index} ({adapter} computes wrongly; choose another)"
+    )]
+    SelfTest {
+        /// What was tried.
+        test: &'static str,
+        /// First wrong element.
+        index: usize,
+        /// Its value by arithmetic.
+        expected: f64,
+        /// The device's value.
+        got: f32,
+        /// Adapter.
+        adapter: String,
     },
 }
 

@@ -14,16 +14,15 @@ pub(crate) struct Piece {
     pub(crate) y: u32,
 }
 
-/// Splits `groups` workgroups into dispatches of about `most`. Only the last one may overshoot the grid: a kernel cannot
-/// see where its piece ends, and a workgroup that ran twice would add twice.
+/// Splits `groups` workgroups into dispatches of about `most`. Each begins where the one before really ended, its fold
+/// included: a kernel cannot see where its piece ends, and a workgroup that ran twice would add twice.
 pub(crate) fn pieces(groups: u32, most: u32) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut offset = 0;
     while offset < groups {
-        let rest = groups - offset;
-        let wanted = rest.min(most.max(1));
+        let wanted = (groups - offset).min(most.max(1));
         let y = wanted.div_ceil(DIMENSION);
-        let x = if wanted == rest { wanted.div_ceil(y) } else { wanted / y };
+        let x = wanted.div_ceil(y);
         pieces.push(Piece { offset, x, y });
         offset = offset.saturating_add(x.saturating_mul(y));
     }
@@ -46,7 +45,7 @@ mod tests {
                     assert_eq!(piece.offset, next);
                     assert!(piece.x <= DIMENSION && piece.y <= DIMENSION && piece.x > 0 && piece.y > 0);
                     next += piece.x * piece.y;
-                    // Overshoot is less than a row, and only of the last piece: another would begin beyond the grid.
+                    // Overshoot is less than a row, and only of the last piece.
                     assert!(next < groups + piece.y);
                 }
                 assert!(next >= groups);

@@ -7,13 +7,21 @@
 mod adapter;
 mod device;
 mod error;
+mod executor;
 mod grid;
 mod once;
+mod pace;
 mod params;
 mod pipeline;
+mod plan;
 mod platform;
+mod readback;
+mod self_test;
 mod wait;
 
 pub use adapter::{Adapter, AdapterSummary, adapters, select};
 pub use device::{AllocatorReport, Gpu};
 pub use error::GpuError;
+pub use executor::{GpuExecutor, Progress};
+pub use readback::Readback;
+pub use self_test::self_test;

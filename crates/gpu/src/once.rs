@@ -1,6 +1,6 @@
 //! A single dispatch: bytes in, bytes out. Tests, probes and the self-test use it; steps run in the executor.
 
-use evenkeel_shaders::{Access, Card, Params, Variant};
+use evenkeel_shaders::{Access, Card, Param, Params, Value, Variant};
 use wgpu::BufferUsages;
 
 use crate::{Gpu, GpuError, grid::Piece, grid::pieces, params, pipeline::Pipeline, wait::Signal};
@@ -35,16 +35,15 @@ impl Gpu {
         arguments: &mut [Vec<u8>],
         count: u32,
     ) -> Result<(), GpuError> {
-        check_arguments(card, params, arguments)?;
+        check_arguments(card, variant, params, arguments)?;
         let pipeline = self.pipeline(card, variant).await?;
         let groups = self.groups(card, variant, params)?;
         let pieces = pieces(groups, groups.div_ceil(count.max(1)));
         let buffers = self.upload(card, arguments).await?;
         let uniforms = self.upload_params(card, &pipeline, params, groups, &pieces).await?;
         let read_back = self.staging(card, arguments).await?;
-        let ended = Signal::new();
         let bytes = buffers.iter().map(wgpu::Buffer::size).sum();
-        let (submission, outcome) = self.scoped(card.name, bytes, || {
+        let ((), outcome) = self.scoped(card.name, bytes, || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(&pipeline.compute);
@@ -57,11 +56,11 @@ impl Gpu {
             for (i, staging) in &read_back {
                 encoder.copy_buffer_to_buffer(&buffers[*i], 0, staging, 0, staging.size());
             }
-            self.submit([encoder.finish()], &ended)
+            self.submit(encoder.finish(), &Signal::new())
         });
         outcome.await?;
         for (i, staging) in &read_back {
-            let bytes = self.map(staging, &submission, card.name).await?;
+            let bytes = self.map(staging, card.name).await?;
             let given = arguments[*i].len();
             arguments[*i].copy_from_slice(&bytes[..given]);
         }
@@ -143,12 +142,23 @@ fn padded(bytes: &[u8]) -> u64 {
     (bytes.len() as u64).next_multiple_of(16).max(16)
 }
 
-fn check_arguments(card: &'static Card, params: &Params, arguments: &[Vec<u8>]) -> Result<(), GpuError> {
+fn check_arguments(
+    card: &'static Card,
+    variant: &'static Variant,
+    params: &Params,
+    arguments: &[Vec<u8>],
+) -> Result<(), GpuError> {
     let wrong = |what: &str, expected: String, got: String| {
         Err(GpuError::Arguments { kernel: card.name, what: what.to_owned(), expected, got })
     };
-    if let Some(param) = card.params.iter().find(|param| params.get(param.name()).is_none()) {
-        return wrong("params", param.name().to_owned(), params.to_string());
+    for param in card.params {
+        let got = params.get(param.name());
+        if !matches!((param, got), (Param::Dim(_), Some(Value::U32(_))) | (Param::Scalar(_), Some(Value::F32(_)))) {
+            return wrong("param", format!("{param:?}"), format!("{got:?}"));
+        }
+    }
+    if !(variant.fits)(params) {
+        return wrong("params", format!("extents that fit {}", variant.name), params.to_string());
     }
     if arguments.len() != card.args.len() {
         return wrong("arguments", card.args.len().to_string(), arguments.len().to_string());

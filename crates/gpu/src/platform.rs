@@ -13,38 +13,29 @@ mod native {
         time::{Duration, Instant},
     };
 
-    use wgpu::{PollError, PollType, SubmissionIndex};
+    use wgpu::PollType;
 
     use crate::GpuError;
-
-    /// How long one poll of a future may sleep in the driver; short, so that the futures beside it get their turn.
-    const SLICE: Duration = Duration::from_millis(2);
 
     /// What an error scope caught; it resolves by itself.
     pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<(), GpuError>> + Send>>;
 
-    /// Waits a moment for a submission and runs the callbacks that are due.
-    ///
-    /// # Errors
-    /// The device is lost. wgpu panics where the driver says so during a poll, hence the catch.
-    pub(crate) fn drive(device: &wgpu::Device, submission: &SubmissionIndex) -> Result<(), &'static str> {
-        poll(device, PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(SLICE) })
-    }
-
     /// Runs the callbacks that are due, without waiting.
     ///
     /// # Errors
-    /// As [`drive`].
+    /// The device is lost. wgpu panics where the driver says so during a poll, hence the catch.
     pub(crate) fn glance(device: &wgpu::Device) -> Result<(), &'static str> {
-        poll(device, PollType::Poll)
-    }
-
-    fn poll(device: &wgpu::Device, poll_type: PollType) -> Result<(), &'static str> {
-        match catch_unwind(AssertUnwindSafe(|| device.poll(poll_type))) {
-            Ok(Ok(_) | Err(PollError::Timeout)) => Ok(()),
-            Ok(Err(PollError::WrongSubmissionIndex(..))) => Err("the submission was refused"),
+        match catch_unwind(AssertUnwindSafe(|| device.poll(PollType::Poll))) {
+            Ok(_) => Ok(()),
             Err(_) => Err("the driver reports it lost"),
         }
+    }
+
+    /// A short sleep between two polls of a future that has waited for so long already: a sixteenth of that, so that
+    /// it ends at most so much late, and at most a millisecond. (wgpu's own wait with a timeout panics when another
+    /// thread polls the device in the meantime.)
+    pub(crate) fn pause(waited: Duration) {
+        std::thread::sleep((waited / 16).clamp(Duration::from_micros(20), Duration::from_millis(1)));
     }
 
     /// Time since some fixed point.
@@ -93,22 +84,18 @@ pub(crate) use native::*;
 mod web {
     use std::{pin::Pin, time::Duration};
 
-    use wgpu::SubmissionIndex;
-
     use crate::GpuError;
 
     /// What an error scope caught; the browser says so later.
     pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<(), GpuError>>>>;
 
     /// The browser drives its devices itself.
-    pub(crate) fn drive(_: &wgpu::Device, _: &SubmissionIndex) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    /// As [`drive`].
     pub(crate) fn glance(_: &wgpu::Device) -> Result<(), &'static str> {
         Ok(())
     }
+
+    /// Callbacks wake the future.
+    pub(crate) fn pause(_: Duration) {}
 
     /// No clock is needed: the browser ends a hung device itself.
     pub(crate) fn now() -> Duration {

@@ -6,8 +6,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use wgpu::SubmissionIndex;
-
 use crate::{Gpu, GpuError, platform};
 
 /// A value that a callback of wgpu brings, once.
@@ -53,33 +51,29 @@ impl<T> Signal<T> {
 }
 
 impl Gpu {
-    /// The value of `signal`, which comes when `submission` is done. Natively every poll of this future sleeps in the
-    /// driver for at most two milliseconds and then asks to be polled again: nobody else need drive the device.
+    /// The value of `signal`, which comes when the device has done what was submitted before it was asked for.
+    /// Natively every poll of this future polls the device, sleeps for at most a millisecond and asks to be polled
+    /// again: nobody else need drive the device.
     ///
     /// # Errors
-    /// The device is lost, an error came up in the meantime, or no submission ended within the time limit.
-    pub(crate) async fn wait_for<T>(
-        &self,
-        signal: &Signal<T>,
-        submission: &SubmissionIndex,
-        what: &str,
-    ) -> Result<T, GpuError> {
-        let mut progress = self.progress();
-        let mut since = platform::now();
+    /// The device is lost, an error came up in the meantime, or no submit ended within the time limit.
+    pub(crate) async fn wait_for<T>(&self, signal: &Signal<T>, what: &str) -> Result<T, GpuError> {
+        let began = platform::now();
+        let (mut progress, mut since) = (self.progress(), began);
         poll_fn(|context| {
+            // The device first: a callback that is due may bring the value.
+            let polled = self.check().and_then(|()| self.glance());
             if let Some(value) = signal.take_or_watch(context) {
                 return Poll::Ready(Ok(value));
             }
-            if let Err(error) = self.check().and_then(|()| self.driven(platform::drive(&self.device, submission))) {
+            if let Err(error) = polled {
                 return Poll::Ready(Err(error));
             }
-            if let Some(value) = signal.take() {
-                return Poll::Ready(Ok(value));
-            }
+            let now = platform::now();
             if progress != self.progress() {
-                (progress, since) = (self.progress(), platform::now());
+                (progress, since) = (self.progress(), now);
             }
-            if platform::now() - since > self.time_limit {
+            if now - since > self.time_limit {
                 return Poll::Ready(Err(GpuError::Timeout {
                     what: what.to_owned(),
                     seconds: self.time_limit.as_secs(),
@@ -87,6 +81,7 @@ impl Gpu {
                 }));
             }
             if cfg!(not(target_arch = "wasm32")) {
+                platform::pause(now - began);
                 context.waker().wake_by_ref();
             }
             Poll::Pending
@@ -101,11 +96,7 @@ impl Gpu {
 
     /// Runs callbacks that are due.
     pub(crate) fn glance(&self) -> Result<(), GpuError> {
-        self.driven(platform::glance(&self.device))
-    }
-
-    fn driven(&self, outcome: Result<(), &'static str>) -> Result<(), GpuError> {
-        outcome.map_err(|reason| {
+        platform::glance(&self.device).map_err(|reason| {
             // The loss callback knows the driver's own words.
             self.check().err().unwrap_or_else(|| self.lost(reason))
         })

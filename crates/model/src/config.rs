@@ -235,7 +235,8 @@ impl Fields<'_> {
 
     /// Fields with one supported value. Dropout is here because it would change training.
     fn refuse_unsupported(&self) -> Result<(), ModelError> {
-        let supported: [(_, fn(&Value) -> bool, _); 7] = [
+        type Supported = fn(&Value) -> bool;
+        let supported: [(_, Supported, _); 7] = [
             ("model_type", |v| v == "llama", "\"llama\""),
             ("hidden_act", |v| v == "silu", "\"silu\""),
             ("attention_bias", |v| v == false, "false"),

@@ -3,6 +3,8 @@
 pub mod config;
 pub mod error;
 pub mod init;
+pub mod layers;
+pub mod llama;
 pub mod parameters;
 
 pub use config::LlamaConfig;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use evenkeel_gpu::{Gpu, GpuExecutor};
 use evenkeel_schedule::{CpuExecutor, Phase, Schedule, TensorId};
-use evenkeel_shaders::Device;
+use evenkeel_shaders::{Class, Device};
 
 use crate::TrainError;
 
@@ -64,6 +64,24 @@ impl Compute {
                     backend: adapter.backend.to_string(),
                 }
             }
+        }
+    }
+
+    /// Whether a schedule's memory fits: on a device that shares the system's memory, into what is free there now. How
+    /// much a discrete GPU has, wgpu does not say: there only its limits are checked.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn fits(&self, schedule: &Schedule) -> Result<(), TrainError> {
+        let planned = schedule.memory().total_bytes();
+        if let Self::Gpu(gpu) = self
+            && gpu.profile().class == Class::Discrete
+        {
+            return Ok(());
+        }
+        match free_memory() {
+            Some(free) if free < planned => Err(TrainError::Memory { planned, free }),
+            _ => Ok(()),
         }
     }
 
@@ -149,4 +167,12 @@ impl Executor {
         }
         Ok(())
     }
+}
+
+/// Memory of the system that is free for a process, where the system says so.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }

@@ -42,6 +42,14 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Checks that [`RunFolder::create`] would take a path, without touching it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_unused(path: &Path) -> Result<(), CheckpointError> {
+        if path.is_dir() { require_unused(path) } else { Ok(()) }
+    }
+
     /// Opens the folder of an earlier run, and removes what that run left incomplete.
     ///
     /// # Errors

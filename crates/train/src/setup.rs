@@ -95,7 +95,7 @@ impl Setup {
         }
         let sources =
             evenkeel_data::Sources { train: settings.data.train.clone(), valid: settings.data.valid.clone() };
-        let (corpus, valid) = evenkeel_data::open(&sources, config.vocab_size as u32)?;
+        let (corpus, valid) = evenkeel_data::open(&sources, config.vocab_size)?;
         let tokenizer = corpus.tokenizer();
         let order = match settings.data.order {
             Order::Shuffled => DataOrder::Shuffled,

@@ -77,7 +77,7 @@ impl Trainer {
     /// # Errors
     /// Data that cannot be read, a device that is lost or did not finish the step.
     pub async fn step(&mut self, executor: &mut Executor, step: u64, lr: f64) -> Result<StepRecord, TrainError> {
-        executor.write(self.update.step, &[lr as f32, step as f32])?;
+        self.write_step(executor, step, lr)?;
         executor.run(Phase::Begin).await?;
         let mut wrapped = false;
         for micro in 0..self.accumulation {
@@ -99,15 +99,31 @@ impl Trainer {
         })
     }
 
+    /// Writes what a step (from 1) has of its own besides its micro-batches.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub(crate) fn write_step(&self, executor: &mut Executor, step: u64, lr: f64) -> Result<(), TrainError> {
+        executor.write(self.update.step, &[lr as f32, step as f32])
+    }
+
     /// Writes a micro-batch of a step (from 1) and says whether the data wrapped.
-    fn write_batch(&mut self, executor: &mut Executor, step: u64, micro: u32) -> Result<bool, TrainError> {
+    ///
+    /// # Errors
+    /// Data that cannot be read, a device that is lost.
+    pub(crate) fn write_batch(
+        &mut self,
+        executor: &mut Executor,
+        step: u64,
+        micro: u32,
+    ) -> Result<bool, TrainError> {
         let HostBatch { tokens, targets, order, starts } = &mut self.host;
-        let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?;
+        let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?.0;
         executor.write(self.training.tokens.ids, tokens)?;
         executor.write(self.training.loss.targets, targets)?;
         if let Some((rows_by_token, token_starts)) = self.training.tokens.by_token {
             let vocabulary = starts.len() - 1;
-            by_token(tokens, vocabulary, order, starts);
+            by_token(tokens, vocabulary, order, starts)?;
             executor.write(rows_by_token, order)?;
             executor.write(token_starts, &starts[..vocabulary])?;
         }

@@ -53,7 +53,7 @@ pub fn attention(
         let delta = r.scratch("delta", &[("B", batch), ("H", heads), ("T", time)])?;
         let dims = Params::dims([("B", batch), ("T", time), ("H", heads), ("D", head_size)]);
         r.run(&attention_bwd_delta::CARD, dims, &[y.into(), dy.into(), delta.into()])?;
-        let inputs = [q, k, v, lse, dy, delta].map(Into::into);
+        let inputs = [q, k, v, dy, lse, delta].map(Into::into);
         let with = |outputs: &[TensorId]| {
             inputs.iter().copied().chain(outputs.iter().map(|&x| GradientTo(x))).collect::<Vec<_>>()
         };

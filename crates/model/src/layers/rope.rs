@@ -25,9 +25,7 @@ pub fn rope(
 ) -> Result<TensorId, ScheduleError> {
     let [batch, time, heads, size] = shape;
     let y = r.activation(name, &[("B", batch), ("T", time), ("H", heads), ("D", size)])?;
-    let params = move || {
-        Params::dims([("B", batch), ("T", time), ("H", heads), ("D", size), ("half", size / 2)])
-    };
+    let params = move || Params::dims([("B", batch), ("T", time), ("H", heads), ("D", size)]);
     r.run(&rope_fwd::CARD, params(), &[x.into(), tables.cos.into(), tables.sin.into(), y.into()])?;
     r.on_backward(&[y], move |r| {
         let dy = r.gradient_of(y)?;

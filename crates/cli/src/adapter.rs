@@ -1,0 +1,55 @@
+//! Which device a verb computes on, and what it says of that.
+
+use std::{error::Error, sync::Arc};
+
+use evenkeel_gpu::{AdapterSummary, GpuError};
+use evenkeel_shaders::Class;
+use evenkeel_train::Compute;
+
+use crate::output;
+
+/// The text that asks for the CPU executor.
+pub(crate) const CPU: &str = "cpu";
+
+/// Opens what `--adapter` asks for, or the best there is; says what it is on stderr.
+pub(crate) async fn open(text: Option<&str>) -> Result<Compute, Box<dyn Error>> {
+    if text == Some(CPU) {
+        output::note(&cpu_line());
+        return Ok(Compute::Cpu);
+    }
+    let adapter = match evenkeel_gpu::select(text).await {
+        Ok(adapter) => adapter,
+        Err(error @ GpuError::NoAdapter) => {
+            output::note(&format!("{error}; training on the CPU executor"));
+            output::note(&cpu_line());
+            return Ok(Compute::Cpu);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    output::note(&adapter.summary().to_string());
+    if adapter.summary().device.class == Class::Software {
+        output::note("this is a software driver: --adapter cpu is likely faster here");
+    }
+    let gpu = Arc::new(adapter.open().await?);
+    evenkeel_gpu::self_test(&gpu).await?;
+    Ok(Compute::Gpu(gpu))
+}
+
+/// The CPU executor in the form of an adapter's line.
+pub(crate) fn cpu_line() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("cpu ({threads} threads), evenkeel {}, CPU executor", env!("CARGO_PKG_VERSION"))
+}
+
+/// What the engine would use on an adapter.
+pub(crate) fn uses(adapter: &AdapterSummary) -> String {
+    let class = match adapter.device.class {
+        Class::Software => "software",
+        Class::Integrated => "integrated",
+        Class::Discrete => "discrete",
+    };
+    match adapter.device.subgroup_size {
+        Some(size) => format!("{class} variants, subgroups of {size}"),
+        None => format!("{class} variants without subgroups"),
+    }
+}

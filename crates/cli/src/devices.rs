@@ -1,0 +1,29 @@
+//! `evenkeel devices`: the adapter that would be used first.
+
+use crate::{
+    Outcome,
+    adapter::{cpu_line, uses},
+    output::{line, size},
+};
+
+/// Lists adapters; with `--adapter` only those that match.
+pub(crate) async fn run(text: Option<&str>) -> Outcome {
+    for adapter in evenkeel_gpu::adapters().await {
+        if text.is_some_and(|text| !adapter.matches(text)) {
+            continue;
+        }
+        line(&adapter.to_string());
+        line(&format!(
+            "  buffers up to {}, bindings up to {}, workgroups of {} lanes with {}",
+            size(adapter.max_buffer_bytes),
+            size(adapter.max_binding_bytes),
+            adapter.max_workgroup_lanes,
+            size(u64::from(adapter.max_workgroup_bytes)),
+        ));
+        line(&format!("  optional features: {}", adapter.features.join(", ")));
+        line(&format!("  would use: {}", uses(&adapter)));
+    }
+    line(&cpu_line());
+    line("  always there: --adapter cpu");
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `evenkeel pretrain`.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use evenkeel_train::{
+    Compute, Destination, Setup, TrainError, pretrain,
+    run_folder::RunFolder,
+    settings::{Flags, Settings, Sources, key_table},
+};
+
+use crate::{
+    Outcome, adapter,
+    output::{self, count, size},
+    progress::Progress,
+};
+
+/// Where settings come from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SettingsArguments {
+    /// Run file (TOML); the keys are listed by `evenkeel pretrain --help`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Shape of the model: nano, s, m or l
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Text files or token shards to train on; without it, stories that the program writes
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Files to validate on; without it, a tenth of a training text is held out
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    valid: Vec<PathBuf>,
+    /// Optimizer steps
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<i64>,
+    /// Seed of the first weights and of the data order
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<i64>,
+    /// Sets any key of the run file, e.g. --set optimizer.lr=1e-3
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl SettingsArguments {
+    pub(crate) fn resolve(self) -> Result<Settings, TrainError> {
+        let flags =
+            Flags { preset: self.preset, data: self.data, valid: self.valid, steps: self.steps, seed: self.seed };
+        Settings::resolve(&Sources { file: self.config, set: self.set, flags })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: evenkeel pretrain --data book.txt --steps 2000 --out runs/book", after_long_help = long_help())]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    /// Folder of the run; without it, runs/DATE-TIME
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Goes on with a run from its newest checkpoint; only --adapter goes with it
+    #[arg(
+        long,
+        value_name = "RUN_FOLDER",
+        conflicts_with_all = ["config", "preset", "data", "valid", "steps", "seed", "set", "out", "dry_run"]
+    )]
+    resume: Option<PathBuf>,
+    /// Says what the run would take, and stops
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn long_help() -> String {
+    format!(
+        "Examples:\n  evenkeel pretrain\n  evenkeel pretrain --data book.txt --steps 2000 --out runs/book\n  \
+         evenkeel pretrain --resume runs/book\n\nKeys of the run file (--config) and of --set:\n{}",
+        key_table()
+    )
+}
+
+pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
+    let (settings, destination) = match arguments.resume {
+        Some(path) => {
+            let folder = RunFolder::open(&path)?;
+            let settings = Settings::from_run_file(&folder.run_file())?;
+            (settings, Destination::Resume(folder))
+        }
+        None => {
+            let settings = arguments.settings.resolve()?;
+            (settings, Destination::New(arguments.out.unwrap_or_else(default_folder)))
+        }
+    };
+    if let Destination::New(path) = &destination
+        && !arguments.dry_run
+    {
+        RunFolder::check_unused(path)?;
+    }
+    let compute = adapter::open(adapter).await?;
+    if arguments.dry_run {
+        return dry_run(&settings, &compute);
+    }
+    let mut progress = Progress::new(stop_signal()?);
+    let ended = pretrain(&settings, destination, &compute, &mut progress).await;
+    progress.finish();
+    let summary = ended?;
+    if let Some((first, last)) = summary.losses {
+        output::note(&format!(
+            "{} after step {}: loss {first:.4} -> {last:.4}{} in {:.1} s of steps",
+            if summary.finished { "finished" } else { "stopped" },
+            summary.step,
+            summary.valid_loss.map(|loss| format!(", validation {loss:.4}")).unwrap_or_default(),
+            summary.step_time.as_secs_f64(),
+        ));
+    } else {
+        output::note(&format!("nothing left to do: all {} steps are done", summary.step));
+    }
+    output::note(&format!("run folder {}", summary.folder.display()));
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM finishes the step and writes a checkpoint; a second one ends the process at once.
+fn stop_signal() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        output::note("stopping after this step; once more to stop at once");
+    })?;
+    Ok(stop)
+}
+
+/// `runs/2026-11-23-204501`, in UTC.
+fn default_folder() -> PathBuf {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string();
+    let name: String = time.chars().filter(char::is_ascii_digit).collect();
+    let (date, time) = name.split_at(8);
+    PathBuf::from("runs").join(format!("{}-{}-{}-{time}", &date[..4], &date[4..6], &date[6..]))
+}
+
+fn dry_run(settings: &Settings, compute: &Compute) -> Outcome {
+    let setup = Setup::new(settings, compute)?;
+    let plan = setup.plan(settings);
+    output::line(&format!("parameters         {} ({})", plan.parameters, count(plan.parameters as f64)));
+    for (role, bytes) in &plan.bytes {
+        output::line(&format!("{:<18} {}", role.to_string(), size(*bytes)));
+    }
+    let total = plan.bytes.iter().map(|(_, bytes)| bytes).sum();
+    output::line(&format!("{:<18} {}", "memory", size(total)));
+    output::line(&format!("{:<18} {}FLOP", "per step", count(plan.flops_per_step as f64)));
+    output::line(&format!("{:<18} {}", "disk", size(plan.disk_bytes)));
+    let fits = compute.fits(&setup.program.schedule);
+    output::line(&format!("{:<18} {}", "fits", if fits.is_ok() { "yes" } else { "no" }));
+    Ok(fits?)
+}

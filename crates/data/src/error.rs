@@ -1,0 +1,150 @@
+//! What can go wrong with data.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Faults of the data, each one line: what, expected, got, where.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// There is nothing at a path.
+    #[error("{}: expected a data file, got no such file; check the path", path.display())]
+    Missing {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// A path leads to a directory, a pipe or a device.
+    #[error("{}: expected a data file, got {what}; name the files one by one", path.display())]
+    NotAFile {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// The operating system refuses the file.
+    #[error("{}: cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: io::Error,
+    },
+    /// A file without a token.
+    #[error("{}: expected at least one token, got an empty file; leave it out", path.display())]
+    Empty {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// A shard that ends inside its header.
+    #[error(
+        "{}: expected a token shard with a header of {expected} bytes, got {got} bytes in all; the file is cut, \
+         fetch or write it again", path.display()
+    )]
+    ShardHeader {
+        /// The shard.
+        path: PathBuf,
+        /// Bytes of a header.
+        expected: usize,
+        /// Bytes of the file.
+        got: usize,
+    },
+    /// A field of a shard's header has another value than this format has.
+    #[error(
+        "{}: {field}: expected {expected}, got {got} in the header; not a token shard of llm.c in its GPT-2 format \
+         (a text file must not end in .bin)", path.display()
+    )]
+    ShardField {
+        /// The shard.
+        path: PathBuf,
+        /// `magic` or `version`.
+        field: &'static str,
+        /// The value of the format.
+        expected: i32,
+        /// The value in the file.
+        got: i32,
+    },
+    /// The count in a shard's header and the length of the file contradict each other.
+    #[error(
+        "{}: expected {tokens} tokens of 2 bytes behind the header as its count says, got {bytes} bytes; the file is \
+         damaged, fetch or write it again", path.display()
+    )]
+    ShardCount {
+        /// The shard.
+        path: PathBuf,
+        /// The count in the header.
+        tokens: i32,
+        /// Bytes behind the header.
+        bytes: usize,
+    },
+    /// A token id beyond the model's vocabulary.
+    #[error(
+        "{location}: token id {id} at token {position}: expected an id below vocab_size {vocab_size}; use a model \
+         with a larger vocab_size or other data"
+    )]
+    TokenOutOfRange {
+        /// The file, or whatever else the token comes from.
+        location: String,
+        /// Index of the token there, from 0.
+        position: u64,
+        /// The token id.
+        id: u32,
+        /// Number of ids the model has.
+        vocab_size: usize,
+    },
+    /// A vocabulary without the ids of all letters of the embedded stories.
+    #[error(
+        "the embedded stories: expected vocab_size of at least {expected}, got {got}; use a model with a larger one"
+    )]
+    VocabularyTooSmall {
+        /// Ids that the stories use, and all below them.
+        expected: usize,
+        /// Number of ids the model has.
+        got: usize,
+    },
+    /// Token shards and text stand side by side.
+    #[error(
+        "{} and {}: expected only text or only token shards (.bin), got both; their token ids mean different things",
+        text, shard.display()
+    )]
+    Mixed {
+        /// What holds bytes of text.
+        text: String,
+        /// A token shard.
+        shard: PathBuf,
+    },
+    /// A corpus that holds less than what is read at once.
+    #[error(
+        "{corpus}: expected at least {expected} tokens for {purpose}, got {got}; use more data, or {remedy}"
+    )]
+    TooShort {
+        /// The corpus in words.
+        corpus: String,
+        /// What the tokens are for.
+        purpose: String,
+        /// Tokens that takes.
+        expected: u64,
+        /// Tokens of the corpus.
+        got: u64,
+        /// What else can be done.
+        remedy: &'static str,
+    },
+    /// A size or an index that the caller must not pass.
+    #[error("{name}: expected {expected}, got {got}")]
+    Argument {
+        /// The argument.
+        name: &'static str,
+        /// The values it can have.
+        expected: String,
+        /// The value it has.
+        got: u64,
+    },
+    /// A word that names none of the choices.
+    #[error("{name}: expected {expected}, got \"{got}\"")]
+    Word {
+        /// What is chosen.
+        name: &'static str,
+        /// The choices.
+        expected: &'static str,
+        /// The word.
+        got: String,
+    },
+}

@@ -1,0 +1,307 @@
+//! Runs a schedule: everything is allocated and bound at the start, then phases are recorded and submitted in parts
+//! that are short enough for watchdogs and frames, few of them in flight.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use evenkeel_schedule::{Phase, Schedule, TensorId};
+
+use crate::{
+    Gpu, GpuError,
+    pace::{Pace, SUBMIT_SECONDS},
+    plan::Plan,
+    platform::{self, Outcome},
+    readback::{Readback, StagingRing},
+    wait::Signal,
+};
+
+/// Submits that the device may have before it: one that runs, one behind it, one being recorded.
+const IN_FLIGHT: usize = 3;
+
+/// Bytes of host data that wgpu may hold back for the next submit; more are submitted at once.
+const WRITTEN_BYTES: u64 = 64 << 20;
+
+/// Whether [`GpuExecutor::advance`] is to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Parts of the phase are not submitted yet.
+    More,
+    /// All of the phase is submitted; the device may still be at it.
+    Done,
+}
+
+/// Runs a schedule on a device. Memory, pipelines and bindings are made once; running allocates nothing that stays.
+///
+/// Writes, phases and reads take effect in the order of the calls.
+pub struct GpuExecutor {
+    gpu: Arc<Gpu>,
+    schedule: Arc<Schedule>,
+    plan: Plan,
+    pace: Pace,
+    /// Dispatches of the current phase that are not submitted.
+    rest: Range<usize>,
+    flights: VecDeque<Flight>,
+    /// When the last submit that was waited for ended.
+    landed: Duration,
+    /// Error scopes that have not resolved yet; natively they do so at once.
+    outcomes: Vec<Outcome>,
+    written: u64,
+    ring: StagingRing,
+}
+
+/// A submit that the device is at.
+struct Flight {
+    ended: Signal<()>,
+    submitted: Duration,
+    estimated: f64,
+}
+
+impl fmt::Debug for GpuExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpuExecutor")
+            .field("adapter", &self.gpu.summary)
+            .field("dispatches", &self.plan.dispatches.len())
+            .field("rest", &self.rest)
+            .field("in_flight", &self.flights.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl GpuExecutor {
+    /// Allocates the planned memory, zeroed, compiles the kernels and binds everything; `progress` hears of (kernels
+    /// ready, kernels).
+    ///
+    /// # Errors
+    /// Memory or limits that do not suffice, a kernel that the driver refuses.
+    pub async fn new(
+        gpu: Arc<Gpu>,
+        schedule: Arc<Schedule>,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self, GpuError> {
+        let plan = Plan::new(&gpu, &schedule, progress).await?;
+        Ok(Self {
+            gpu,
+            schedule,
+            plan,
+            pace: Pace::new(),
+            rest: 0..0,
+            flights: VecDeque::new(),
+            landed: Duration::ZERO,
+            outcomes: Vec::new(),
+            written: 0,
+            ring: StagingRing::default(),
+        })
+    }
+
+    /// What it runs.
+    pub fn schedule(&self) -> &Arc<Schedule> {
+        &self.schedule
+    }
+
+    /// What it runs on.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Dispatches of a phase; at least one a step.
+    pub fn dispatches(&self, phase: Phase) -> usize {
+        self.dispatches_of(self.schedule.phase(phase)).len()
+    }
+
+    fn dispatches_of(&self, steps: Range<usize>) -> Range<usize> {
+        self.plan.first_of_step[steps.start]..self.plan.first_of_step[steps.end]
+    }
+
+    /// Overwrites a tensor.
+    ///
+    /// # Errors
+    /// `bytes` of another size than the tensor; a device that is lost.
+    pub fn write(&mut self, tensor: TensorId, bytes: &[u8]) -> Result<(), GpuError> {
+        self.gpu.check()?;
+        let described = self.schedule.tensor(tensor);
+        let expected = described.bytes();
+        if bytes.len() != expected {
+            return Err(GpuError::Size { tensor: described.to_string(), expected, got: bytes.len() });
+        }
+        let (buffer, place) = self.schedule.place(self.schedule.whole(tensor));
+        let buffer = &self.plan.buffers[buffer];
+        self.written += bytes.len() as u64;
+        let flush = self.written > WRITTEN_BYTES;
+        let ((), outcome) = self.gpu.scoped(&described.name, bytes.len() as u64, || {
+            self.gpu.queue.write_buffer(buffer, place.start as u64, bytes);
+            if flush {
+                self.gpu.queue.submit([]);
+            }
+        });
+        if flush {
+            self.written = 0;
+        }
+        self.note(outcome)
+    }
+
+    /// Copies a tensor as it is after everything that was run up to now, and gives the bytes when they are there.
+    ///
+    /// # Errors
+    /// A device that is lost, memory for the copy.
+    pub fn read_later(&mut self, tensor: TensorId) -> Result<Readback, GpuError> {
+        self.gpu.check()?;
+        let (buffer, bytes) = self.schedule.place(self.schedule.whole(tensor));
+        let name = &self.schedule.tensor(tensor).name;
+        let (readback, outcomes) = Readback::begin(&self.gpu, &self.ring, name, &self.plan.buffers[buffer], bytes)?;
+        self.written = 0;
+        outcomes.into_iter().try_for_each(|outcome| self.note(outcome))?;
+        Ok(readback)
+    }
+
+    /// A tensor's bytes, after everything that was run up to now. Of an activation: what the last step that used its
+    /// memory left there.
+    ///
+    /// # Errors
+    /// As [`GpuExecutor::read_later`], or a device that hangs.
+    pub async fn read(&mut self, tensor: TensorId) -> Result<Vec<u8>, GpuError> {
+        self.read_later(tensor)?.wait().await
+    }
+
+    /// Runs a phase: it is submitted when this returns, not done.
+    ///
+    /// # Errors
+    /// A device that is lost or hangs; a phase before that was not advanced to its end.
+    pub async fn run(&mut self, phase: Phase) -> Result<(), GpuError> {
+        self.start(phase)?;
+        self.submit_rest().await
+    }
+
+    /// Runs one step of the schedule; submitted, not done, when this returns.
+    ///
+    /// # Errors
+    /// As [`GpuExecutor::run`].
+    pub async fn run_step(&mut self, index: usize) -> Result<(), GpuError> {
+        self.begin(self.schedule.steps()[index].phase, index..index + 1)?;
+        self.submit_rest().await
+    }
+
+    /// Begins a phase without submitting any of it: [`GpuExecutor::advance`] does.
+    ///
+    /// # Errors
+    /// A phase before that was not advanced to its end.
+    pub fn start(&mut self, phase: Phase) -> Result<(), GpuError> {
+        self.begin(phase, self.schedule.phase(phase))
+    }
+
+    fn begin(&mut self, phase: Phase, steps: Range<usize>) -> Result<(), GpuError> {
+        if !self.rest.is_empty() {
+            return Err(GpuError::Unfinished { phase, left: self.rest.len() });
+        }
+        self.rest = self.dispatches_of(steps);
+        Ok(())
+    }
+
+    /// Submits as much of the phase as the device does in about `budget`, or nothing while it has enough before it.
+    /// Never waits: an application calls this once a frame. At least one dispatch is submitted, and none is thought
+    /// to take longer than 50 ms on a slow device of its class. How fast the device is, is learned where something is
+    /// waited for: [`GpuExecutor::run`] and [`GpuExecutor::wait`].
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub fn advance(&mut self, budget: Duration) -> Result<Progress, GpuError> {
+        self.gpu.check()?;
+        self.gpu.glance()?;
+        while self.flights.front().is_some_and(|flight| flight.ended.take().is_some()) {
+            self.flights.pop_front();
+        }
+        if !self.rest.is_empty() && self.flights.len() < IN_FLIGHT {
+            self.submit_part(budget.as_secs_f64())?;
+        }
+        Ok(if self.rest.is_empty() { Progress::Done } else { Progress::More })
+    }
+
+    /// Waits until the device has nothing to do.
+    ///
+    /// # Errors
+    /// A device that is lost or hangs.
+    pub async fn wait(&mut self) -> Result<(), GpuError> {
+        while !self.flights.is_empty() {
+            self.land().await?;
+        }
+        self.gpu.check()
+    }
+
+    async fn submit_rest(&mut self) -> Result<(), GpuError> {
+        while !self.rest.is_empty() {
+            while self.flights.len() >= IN_FLIGHT {
+                self.land().await?;
+            }
+            self.submit_part(SUBMIT_SECONDS)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest submit and learns from its time.
+    async fn land(&mut self) -> Result<(), GpuError> {
+        let Some(flight) = self.flights.pop_front() else { return Ok(()) };
+        self.gpu.wait_for(&flight.ended, "step").await?;
+        let (began, now) = (flight.submitted.max(self.landed), platform::now());
+        self.pace.learn(flight.estimated, now.saturating_sub(began).as_secs_f64());
+        self.landed = now;
+        Ok(())
+    }
+
+    /// Records and submits the next dispatches, one at least, up to about `seconds` of work.
+    fn submit_part(&mut self, seconds: f64) -> Result<(), GpuError> {
+        self.gpu.check()?;
+        let part = self.part(self.pace.work(seconds));
+        let dispatches = &self.plan.dispatches[part.clone()];
+        let ended = Signal::new();
+        let ((), outcome) = self.gpu.scoped("submit", 0, || {
+            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for dispatch in dispatches {
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.group, &[]);
+                pass.dispatch_workgroups(dispatch.x, dispatch.y, 1);
+            }
+            drop(pass);
+            self.gpu.submit(encoder.finish(), &ended)
+        });
+        let estimated = dispatches.iter().map(|dispatch| dispatch.seconds).sum();
+        self.rest.start = part.end;
+        self.written = 0;
+        self.flights.push_back(Flight { ended, submitted: platform::now(), estimated });
+        self.note(outcome)
+    }
+
+    fn part(&self, mut work: f64) -> Range<usize> {
+        let mut end = self.rest.start;
+        while end < self.rest.end && (end == self.rest.start || self.plan.dispatches[end].seconds <= work) {
+            work -= self.plan.dispatches[end].seconds;
+            end += 1;
+        }
+        self.rest.start..end
+    }
+
+    /// Takes what has resolved of the error scopes. After an error nothing of the phase is left to submit.
+    fn note(&mut self, outcome: Outcome) -> Result<(), GpuError> {
+        self.outcomes.push(outcome);
+        let mut first = Ok(());
+        self.outcomes.retain_mut(|outcome| match Pin::as_mut(outcome).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => true,
+            Poll::Ready(result) => {
+                if first.is_ok() {
+                    first = result;
+                }
+                false
+            }
+        });
+        if first.is_err() {
+            self.rest = 0..0;
+        }
+        first
+    }
+}

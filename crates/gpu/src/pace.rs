@@ -1,0 +1,65 @@
+//! How long work takes: an estimate from the cards' costs, corrected by what submits were measured to take.
+//!
+//! Watchdogs (two seconds on Windows, some more on macOS) end a device whose dispatch runs too long, and the estimate
+//! must hold before anything was measured: its rates are those of slow devices of a class with untuned kernels.
+
+use evenkeel_shaders::{Card, Class, Params};
+
+/// Longest dispatch by the uncorrected estimate, in seconds; a grid that may take longer is split.
+pub(crate) const DISPATCH_SECONDS: f64 = 0.05;
+
+/// Work of one submit by the corrected estimate, in seconds: long beside what a submit costs (0.2 ms on lavapipe),
+/// short beside a watchdog's patience.
+pub(crate) const SUBMIT_SECONDS: f64 = 0.05;
+
+/// The uncorrected estimate for a step.
+pub(crate) fn estimate(card: &Card, params: &Params, class: Class) -> f64 {
+    let (flops_per_second, bytes_per_second) = match class {
+        // No watchdog here, and every dispatch costs 50 us: 4 Gflop/s would be 0.1 of what lavapipe reaches on 2 cores.
+        Class::Software => (4e9, 2e9),
+        Class::Integrated => (20e9, 10e9),
+        Class::Discrete => (200e9, 50e9),
+    };
+    (card.flops)(params) as f64 / flops_per_second + card.bytes(params) as f64 / bytes_per_second
+}
+
+/// Measured time over estimated time, of the last submits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace(f64);
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self(1.0)
+    }
+
+    /// Work by the uncorrected estimate that takes `seconds`.
+    pub(crate) fn work(self, seconds: f64) -> f64 {
+        seconds / self.0
+    }
+
+    /// Corrects by one submit. Slower than thought counts at once, faster counts by a quarter.
+    pub(crate) fn learn(&mut self, estimated: f64, measured: f64) {
+        if estimated <= 0.0 || measured <= 0.0 {
+            return;
+        }
+        let ratio = (measured / estimated).clamp(1e-4, 1e4);
+        self.0 = if ratio > self.0 { ratio } else { 0.75 * self.0 + 0.25 * ratio };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slowness_is_believed_at_once_and_speed_slowly() {
+        let mut pace = Pace::new();
+        pace.learn(1.0, 8.0);
+        assert_eq!(pace.work(4.0), 0.5);
+        pace.learn(1.0, 4.0);
+        assert_eq!(pace.work(7.0), 1.0);
+        pace.learn(0.0, 4.0);
+        pace.learn(1.0, 0.0);
+        assert_eq!(pace.work(7.0), 1.0);
+    }
+}

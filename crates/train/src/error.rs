@@ -1,0 +1,153 @@
+//! What can go wrong in this crate. Every message is one line.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::error::CheckpointError;
+
+/// An error of the training crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file or folder that cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A text file that is not UTF-8.
+    #[error("{}: expected UTF-8 text, got another byte at offset {offset}", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first byte that is not UTF-8.
+        offset: usize,
+    },
+    /// A run file that is not TOML.
+    #[error("{}: line {line}: not TOML: {reason}", path.display())]
+    NotToml {
+        /// The run file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser expected.
+        reason: String,
+    },
+    /// A section or key that the run file does not have.
+    #[error("{name}: no such {what}, the nearest is {nearest} ({origin})")]
+    UnknownSetting {
+        /// The name as it was given.
+        name: String,
+        /// `section` or `key`.
+        what: &'static str,
+        /// The nearest name that exists.
+        nearest: String,
+        /// Where it was given: the run file, or the option of the command line.
+        origin: String,
+    },
+    /// A setting with a value of the wrong type, out of its range, or at odds with another one.
+    #[error("{name}: expected {expected}, got {got} ({origin})")]
+    Setting {
+        /// The key, as `section.key`.
+        name: String,
+        /// What the key accepts.
+        expected: String,
+        /// The value as it was given.
+        got: String,
+        /// Where it was given: the run file, the option of the command line, the preset, or the default.
+        origin: String,
+    },
+    /// Settings that TOML cannot hold: a path that is not UTF-8, an integer of 2^63 or more.
+    #[error("settings: expected values that a run file can hold, got: {reason}")]
+    SettingsFormat {
+        /// What cannot be written or read.
+        reason: String,
+    },
+    /// A schedule that cannot be recorded.
+    #[error(transparent)]
+    Schedule(#[from] evenkeel_schedule::ScheduleError),
+    /// A fault of the device.
+    #[error(transparent)]
+    Gpu(#[from] evenkeel_gpu::GpuError),
+    /// A fault of the data.
+    #[error(transparent)]
+    Data(#[from] evenkeel_data::DataError),
+    /// A fault of a checkpoint or run folder.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A fault of the model's shape.
+    #[error(transparent)]
+    Model(#[from] evenkeel_model::ModelError),
+    /// A program that was recorded without what is asked of it.
+    #[error("program: expected one recorded with {part}, got one without")]
+    Program {
+        /// Training, evaluation or generation.
+        part: &'static str,
+    },
+    /// A step that the device calls done although its last kernel did not run.
+    #[error("step {step}: expected its number in the metrics record, got {got}: the device did not finish the step")]
+    Incomplete {
+        /// The step.
+        step: u64,
+        /// What stands there.
+        got: f32,
+    },
+    /// A loss that is not finite.
+    #[error("step {step}: expected a finite loss, got {loss}; first tensor that is not finite: {first}; {hint}")]
+    NonFinite {
+        /// The step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// Tensor and kernel.
+        first: String,
+        /// How to go on.
+        hint: String,
+    },
+    /// A parameter that is not finite after an update.
+    #[error("{name}: expected finite weights, got another at element {index}; {hint}")]
+    NonFiniteParameter {
+        /// Parameter.
+        name: String,
+        /// Element.
+        index: usize,
+        /// How to go on.
+        hint: String,
+    },
+    /// Logits that are not finite.
+    #[error("logits: expected finite numbers, got {got}: the model's weights are broken")]
+    Logits {
+        /// One of them.
+        got: f32,
+    },
+    /// A checkpoint of another run.
+    #[error("{}: {what}: expected {expected}, got {got}", path.display())]
+    Resume {
+        /// Checkpoint.
+        path: PathBuf,
+        /// The fact.
+        what: &'static str,
+        /// By the run.
+        expected: &'static str,
+        /// By the checkpoint.
+        got: &'static str,
+    },
+    /// Memory that does not suffice.
+    #[error("memory: expected at most the {free} bytes that are free, got a plan of {planned}; a smaller batch_size fits")]
+    Memory {
+        /// Planned.
+        planned: u64,
+        /// Free.
+        free: u64,
+    },
+}
+
+impl TrainError {
+    /// `error` of writing or reading settings, on one line.
+    pub(crate) fn settings_format(error: impl std::fmt::Display) -> Self {
+        Self::SettingsFormat {
+            reason: error.to_string().trim().replace('\n', " "),
+        }
+    }
+}

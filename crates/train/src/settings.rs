@@ -1,0 +1,150 @@
+//! The settings of a run: its run file, what the command line says over it, and the table of keys behind both.
+//!
+//! A relative path counts from the current directory, also in a run file.
+
+mod given;
+mod key;
+mod keys;
+mod layers;
+mod presets;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::error::TrainError;
+use layers::Values;
+
+pub use keys::{
+    DataSettings, InitScheme, InitSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
+    PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, key_table,
+};
+pub use presets::{Preset, presets};
+
+/// Where settings are given, in rising precedence; below them stand the preset and the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A run file (`--config`).
+    pub file: Option<PathBuf>,
+    /// Settings as `section.key=value` (`--set`). The value is TOML; what is not counts as a string.
+    pub set: Vec<String>,
+    /// Settings that have a flag of their own.
+    pub flags: Flags,
+}
+
+/// The settings that have a flag of their own, as the user gave them.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--preset`: `model.preset`.
+    pub preset: Option<String>,
+    /// `--data`: `data.train`; empty if it is not given.
+    pub data: Vec<PathBuf>,
+    /// `--valid`: `data.valid`; empty if it is not given.
+    pub valid: Vec<PathBuf>,
+    /// `--steps`: `train.steps`.
+    pub steps: Option<i64>,
+    /// `--seed`: `train.seed`.
+    pub seed: Option<i64>,
+}
+
+impl Settings {
+    /// The settings that `sources` give, with defaults for all others.
+    ///
+    /// A preset gives the model's shape, `train.seq_len` and `train.batch_size`. `model.from` replaces whatever lower
+    /// layers say of `[model]` and `[init]`; beside it, `train.seq_len` and `train.batch_size` default to those of the
+    /// default preset, and whether the model knows as many positions is checked where the model is read.
+    ///
+    /// # Errors
+    /// A run file that cannot be read or is not TOML; an unknown section or key; a value of the wrong type or out of
+    /// range, also where a higher layer replaces it; keys of `[model]` or `[init]` in the layer of `model.from` or
+    /// above; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or more.
+    pub fn resolve(sources: &Sources) -> Result<Self, TrainError> {
+        let settings = Values::of(sources)?.into_settings()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The settings of a run file alone, such as the `run.toml` of a run folder.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn from_run_file(path: &Path) -> Result<Self, TrainError> {
+        Self::resolve(&Sources {
+            file: Some(path.to_owned()),
+            ..Sources::default()
+        })
+    }
+
+    /// The resolved run file: every key, paths absolute. Resolving it gives the same settings.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8, or an integer of 2^63 or more; [`Self::resolve`] gives neither.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(TrainError::settings_format)
+    }
+
+    /// The model's shape in the form of Hugging Face's `config.json`; none if it is that of a checkpoint (`model.from`).
+    pub fn model_config_json(&self) -> Option<serde_json::Value> {
+        if self.model.from.is_some() {
+            return None;
+        }
+        let mut config = json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            "attention_bias": false,
+            "mlp_bias": false,
+            "torch_dtype": "float32",
+        });
+        // All other keys of `[model]` have Hugging Face's names.
+        let shape = ModelSettings {
+            preset: None,
+            ..self.model.clone()
+        };
+        for (name, value) in serde_json::to_value(shape).ok()?.as_object()? {
+            if !value.is_null() {
+                config[name] = value.clone();
+            }
+        }
+        Some(config)
+    }
+
+    /// Checks what one key asks of another.
+    fn check(&self) -> Result<(), TrainError> {
+        let TrainSettings {
+            batch_size,
+            grad_accumulation,
+            seq_len,
+            ..
+        } = self.train;
+        if let Some(positions) = self.model.max_position_embeddings
+            && seq_len > positions
+        {
+            return Err(TrainError::Setting {
+                name: "train.seq_len".to_owned(),
+                expected: format!("at most the {positions} of model.max_position_embeddings"),
+                got: seq_len.to_string(),
+                origin: "lower it, or raise model.max_position_embeddings".to_owned(),
+            });
+        }
+        // Below 2^32, rows and tokens of a step can be counted in u32 on the device.
+        let tokens = [batch_size, grad_accumulation, seq_len]
+            .iter()
+            .fold(1, |product: u128, &factor| {
+                product.saturating_mul(factor as u128)
+            });
+        if tokens > u128::from(u32::MAX) {
+            return Err(TrainError::Setting {
+                name: "train.batch_size".to_owned(),
+                expected: format!("at most {} tokens per step", u32::MAX),
+                got: format!(
+                    "{tokens}, batch_size {batch_size} * grad_accumulation {grad_accumulation} * seq_len {seq_len}"
+                ),
+                origin: "lower one of them".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! One row of the table of keys, and the check of a value against it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+
+use super::layers::Values;
+use crate::error::TrainError;
+
+/// A key of the run file: all that is known about it, once.
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// All of them hold for an accepted number.
+    pub(super) conditions: &'static [Condition],
+    pub(super) default: Fallback,
+    pub(super) meaning: &'static str,
+}
+
+/// The type of a key's value.
+pub(super) enum Kind {
+    /// An integer from 0 to `max`, called `name`.
+    Integer {
+        name: &'static str,
+        max: i64,
+    },
+    /// A finite number. The device computes in f32, so conditions must survive that rounding.
+    Number,
+    Flag,
+    Path,
+    /// One path or a list of them, held as a list.
+    Paths,
+    Choice(&'static [&'static str]),
+}
+
+/// A bound on a number.
+pub(super) enum Condition {
+    AtLeast(u8),
+    Above(u8),
+    AtMost(u8),
+    Below(u8),
+}
+
+/// The value of a key that no layer names.
+pub(super) enum Fallback {
+    /// This TOML value.
+    Toml(&'static str),
+    /// The preset's value.
+    Preset,
+    /// An integer computed from other keys, none where it is not one; the text is the formula.
+    Derived(&'static str, fn(&Values) -> Option<i64>),
+    /// No value.
+    Unset,
+}
+
+/// A Rust type that a setting can have.
+pub(super) trait Setting {
+    const KIND: Kind;
+}
+
+impl Setting for usize {
+    // Shapes on the device are u32.
+    const KIND: Kind = Kind::Integer {
+        name: "u32",
+        max: u32::MAX as i64,
+    };
+}
+
+impl Setting for u64 {
+    // TOML integers are i64.
+    const KIND: Kind = Kind::Integer {
+        name: "integer",
+        max: i64::MAX,
+    };
+}
+
+impl Setting for f64 {
+    const KIND: Kind = Kind::Number;
+}
+
+impl Setting for bool {
+    const KIND: Kind = Kind::Flag;
+}
+
+impl Setting for PathBuf {
+    const KIND: Kind = Kind::Path;
+}
+
+impl Setting for Vec<PathBuf> {
+    const KIND: Kind = Kind::Paths;
+}
+
+impl<T: Setting> Setting for Option<T> {
+    const KIND: Kind = T::KIND;
+}
+
+impl Key {
+    /// `section.key`.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The type and bounds of the value, as errors and the table of keys word them.
+    pub(super) fn expected(&self) -> String {
+        let conditions: Vec<_> = self.conditions.iter().map(Condition::to_string).collect();
+        format!("{} {}", self.kind, conditions.join(" and "))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// The default as the table of keys shows it.
+    pub(super) fn default_text(&self) -> &'static str {
+        match self.default {
+            Fallback::Toml(text) | Fallback::Derived(text, _) => text,
+            Fallback::Preset => "the preset's",
+            Fallback::Unset => "none",
+        }
+    }
+
+    /// `value` in the form in which the settings hold it (paths absolute, one path as a list, numbers as floats).
+    ///
+    /// # Errors
+    /// A value of another type or out of range.
+    pub(super) fn accept(&self, value: &Value, origin: &str) -> Result<Value, TrainError> {
+        let accepted = match (&self.kind, value) {
+            (Kind::Integer { max, .. }, &Value::Integer(x)) => {
+                ((0..=*max).contains(&x) && self.holds(x as f64)).then(|| value.clone())
+            }
+            (Kind::Number, &Value::Integer(x)) => self.number(x as f64),
+            (Kind::Number, &Value::Float(x)) => self.number(x),
+            (Kind::Flag, Value::Boolean(_)) => Some(value.clone()),
+            (Kind::Path, Value::String(path)) => absolute(path),
+            (Kind::Paths, Value::String(path)) => {
+                absolute(path).map(|path| Value::Array(vec![path]))
+            }
+            (Kind::Paths, Value::Array(paths)) => paths
+                .iter()
+                .map(|path| absolute(path.as_str()?))
+                .collect::<Option<_>>()
+                .map(Value::Array),
+            (Kind::Choice(choices), Value::String(choice)) => {
+                choices.contains(&choice.as_str()).then(|| value.clone())
+            }
+            _ => None,
+        };
+        accepted.ok_or_else(|| self.error(self.expected(), shown(value), origin))
+    }
+
+    /// The error that this key has an unfit value.
+    pub(super) fn error(
+        &self,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+        origin: &str,
+    ) -> TrainError {
+        TrainError::Setting {
+            name: self.full_name(),
+            expected: expected.into(),
+            got: got.into(),
+            origin: origin.to_owned(),
+        }
+    }
+
+    fn number(&self, x: f64) -> Option<Value> {
+        let rounded = f64::from(x as f32);
+        (rounded.is_finite() && self.holds(x) && self.holds(rounded)).then_some(Value::Float(x))
+    }
+
+    fn holds(&self, x: f64) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(x))
+    }
+}
+
+impl Condition {
+    fn holds(&self, x: f64) -> bool {
+        match *self {
+            Self::AtLeast(bound) => x >= bound.into(),
+            Self::Above(bound) => x > bound.into(),
+            Self::AtMost(bound) => x <= bound.into(),
+            Self::Below(bound) => x < bound.into(),
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, ">= {bound}"),
+            Self::Above(bound) => write!(f, "> {bound}"),
+            Self::AtMost(bound) => write!(f, "<= {bound}"),
+            Self::Below(bound) => write!(f, "< {bound}"),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer { name, .. } => f.write_str(name),
+            Self::Number => f.write_str("finite f32"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Path => f.write_str("path"),
+            Self::Paths => f.write_str("path or list of paths"),
+            Self::Choice(choices) => {
+                let quoted: Vec<_> = choices.iter().map(|choice| format!("{choice:?}")).collect();
+                f.write_str(&quoted.join(" or "))
+            }
+        }
+    }
+}
+
+/// A value on one line.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(values) => {
+            let values: Vec<_> = values.iter().map(shown).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Value::Table(_) => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// `path` made absolute against the current directory; none if it is empty or the directory is not UTF-8.
+fn absolute(path: &str) -> Option<Value> {
+    let absolute = std::path::absolute(Path::new(path)).ok()?;
+    Some(Value::String(absolute.to_str()?.to_owned()))
+}

@@ -1,0 +1,147 @@
+//! The layers that settings come from, each over the one before: defaults, preset, run file, `--set`, flags.
+
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
+
+use toml::{Table, Value};
+
+use super::given::{self, Given};
+use super::key::{Fallback, Key, shown};
+use super::keys::{KEYS, Settings};
+use super::{Preset, PresetName, Sources};
+use crate::error::TrainError;
+
+/// A key and its value.
+struct Entry {
+    key: &'static Key,
+    value: Value,
+}
+
+/// One checked value per key, by its full name.
+pub(super) struct Values(BTreeMap<String, Entry>);
+
+impl Values {
+    /// The values of all layers of `sources`; every key has one, except those that `model.from` replaces.
+    pub(super) fn of(sources: &Sources) -> Result<Self, TrainError> {
+        let mut given = given::all(sources)?;
+        let starts_from_checkpoint = drop_replaced_by_from(&mut given)?;
+
+        let mut values = Self(BTreeMap::new());
+        for Given { key, value, .. } in given {
+            values.0.insert(key.full_name(), Entry { key, value });
+        }
+        values.fill_defaults()?;
+        values.fill_from_preset()?;
+        values.fill_derived()?;
+        if starts_from_checkpoint {
+            values.0.retain(|_, entry| !is_replaced_by_from(entry.key));
+        }
+        Ok(values)
+    }
+
+    /// The settings with these values.
+    pub(super) fn into_settings(self) -> Result<Settings, TrainError> {
+        let mut sections: BTreeMap<String, Table> = BTreeMap::new();
+        for Entry { key, value } in self.0.into_values() {
+            let section = sections.entry(key.section.to_owned()).or_default();
+            section.insert(key.name.to_owned(), value);
+        }
+        Value::try_from(sections)
+            .map_err(TrainError::settings_format)?
+            .try_into()
+            .map_err(TrainError::settings_format)
+    }
+
+    fn fill_defaults(&mut self) -> Result<(), TrainError> {
+        for key in KEYS {
+            if let Fallback::Toml(text) = key.default {
+                let value = text.parse().map_err(TrainError::settings_format)?;
+                self.fill(key, &value, "default")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_from_preset(&mut self) -> Result<(), TrainError> {
+        let Some(preset) = self.0.get("model.preset") else {
+            return Ok(());
+        };
+        let name: PresetName = preset
+            .value
+            .clone()
+            .try_into()
+            .map_err(TrainError::settings_format)?;
+        let row = Preset::of(name).values();
+        for key in KEYS {
+            if let Some((_, value)) = row
+                .iter()
+                .find(|(full_name, _)| *full_name == key.full_name())
+            {
+                self.fill(
+                    key,
+                    &Value::Integer((*value).into()),
+                    &format!("preset {}", name.name()),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_derived(&mut self) -> Result<(), TrainError> {
+        for key in KEYS {
+            if let Fallback::Derived(formula, derive) = key.default
+                && !self.0.contains_key(&key.full_name())
+            {
+                let value = derive(self).ok_or_else(|| {
+                    key.error("a value, as its default is not an integer", "none", formula)
+                })?;
+                self.fill(key, &Value::Integer(value), formula)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `key` this value if it has none.
+    fn fill(&mut self, key: &'static Key, value: &Value, origin: &str) -> Result<(), TrainError> {
+        if let MapEntry::Vacant(vacant) = self.0.entry(key.full_name()) {
+            let value = key.accept(value, origin)?;
+            vacant.insert(Entry { key, value });
+        }
+        Ok(())
+    }
+
+    /// The value of an integer key, if it has one.
+    pub(super) fn integer(&self, full_name: &str) -> Option<i64> {
+        self.0.get(full_name)?.value.as_integer()
+    }
+}
+
+/// `model.from` stands for the whole model: it replaces what lower layers say of `[model]` and `[init]`.
+///
+/// # Errors
+/// A replaced key in the layer of `model.from` or above it, which contradicts it.
+fn drop_replaced_by_from(given: &mut Vec<Given>) -> Result<bool, TrainError> {
+    let Some(from) = given.iter().rfind(|given| is_from(given.key)) else {
+        return Ok(false);
+    };
+    let layer = from.layer;
+    for Given {
+        key, value, origin, ..
+    } in given.iter().filter(|given| given.layer >= layer)
+    {
+        if is_replaced_by_from(key) {
+            let expected =
+                "no value beside model.from, which stands for all other keys of model and init";
+            return Err(key.error(expected, shown(value), origin));
+        }
+    }
+    given.retain(|given| !is_replaced_by_from(given.key));
+    Ok(true)
+}
+
+fn is_from(key: &Key) -> bool {
+    (key.section, key.name) == ("model", "from")
+}
+
+fn is_replaced_by_from(key: &Key) -> bool {
+    ["model", "init"].contains(&key.section) && !is_from(key)
+}
