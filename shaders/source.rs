@@ -9,6 +9,8 @@ const INCLUDES: &[(&str, &str)] = &[
     ("reduce", include_str!("include/reduce.wgsl")),
     ("row_tile", include_str!("include/row_tile.wgsl")),
     ("sigmoid", include_str!("include/sigmoid.wgsl")),
+    ("state", include_str!("include/state.wgsl")),
+    ("workgroup_max", include_str!("include/workgroup_max.wgsl")),
     ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
 ];
 

@@ -35,8 +35,9 @@ impl Case {
         Self { params, fills: Vec::new() }
     }
 
-    /// Fills one argument otherwise.
+    /// Fills one argument otherwise; the last fill of an argument counts.
     pub fn fill(mut self, arg: &'static str, fill: Fill) -> Self {
+        self.fills.retain(|(known, _)| *known != arg);
         self.fills.push((arg, fill));
         self
     }
