@@ -4,9 +4,7 @@
 
 use rayon::prelude::*;
 
-use crate::{
-    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, gradient_clip::slots, read, read_write,
-};
+use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, gradient_clip::slots, read, read_write};
 
 /// Elements of one task of the CPU kernel.
 const CHUNK: usize = 1 << 13;

@@ -102,9 +102,7 @@ fn cases() -> Vec<Case> {
             .with_scalar("max_norm", max_norm)
             .with_scalar("one_minus_beta1", 0.1)
             .with_scalar("one_minus_beta2", 0.05);
-        Case::new(params)
-            .fill("partial", Fill::Uniform(0.0, 4.0 / s as f64))
-            .fill("state", Fill::Uniform(0.0, 1.0))
+        Case::new(params).fill("partial", Fill::Uniform(0.0, 4.0 / s as f64)).fill("state", Fill::Uniform(0.0, 1.0))
     };
     vec![
         case(1, 0.5),
