@@ -42,6 +42,7 @@ enum Verb {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    hush_device_selection();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
@@ -60,5 +61,14 @@ fn main() -> ExitCode {
             output::error(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Mesa's device selection layer asks Wayland for the display's GPU and, on a machine without a display, prints an
+/// error to stderr twice. A trainer shows nothing: without a display the layer has nothing to select by.
+fn hush_device_selection() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: nothing else runs yet: this is the first thing that the process does.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
