@@ -38,11 +38,25 @@ enum Verb {
     Schedule(schedule::Arguments),
 }
 
+/// Switches off Mesa's Vulkan layer that asks the desktop which GPU it prefers: the choice is made here, and where there
+/// is no desktop the layer writes complaints to stderr before the first line of a run.
+fn silence_device_select() {
+    if cfg!(target_os = "linux") {
+        // SAFETY: the first statement of `main`; no other thread runs that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
 /// Why a verb ended early, in one line.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// Errors, but for what the Vulkan loader says of drivers that it cannot use: whether one is left is told by this
+/// program itself, in one line. `RUST_LOG` asks for more.
+const LOG_FILTER: &str = "error,wgpu_hal::vulkan::instance=off";
+
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    silence_device_select();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER)).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
     let outcome = pollster::block_on(async {
