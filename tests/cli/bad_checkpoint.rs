@@ -178,7 +178,7 @@ fn a_damaged_newest_checkpoint_is_not_resumed_cpu() {
     refused("optimizer.safetensors", &good, &["optimizer.safetensors", "tensor"]);
     refused("model.safetensors", &optimizer, &["tensor"]);
     let mut config = place.json(format!("{GOOD}/config.json"));
-    config["rope_theta"] = json!(5.0);
+    config["rms_norm_eps"] = json!(0.5);
     refused("config.json", config.to_string().as_bytes(), &["step-000004", "model"]);
     place.run("pretrain --adapter cpu --resume run").succeeded();
 }
