@@ -98,7 +98,7 @@ fn a_killed_run_ends_in_the_unbroken_runs_bits_gpu() {
 #[cfg(unix)]
 fn stopped_by(signal: &str) {
     let place = Place::new();
-    let endless = "pretrain --adapter cpu --config tiny.toml --out run --steps 1000000 --set train.checkpoint_every=0";
+    let endless = "pretrain --adapter cpu --config tiny.toml --out run --steps 20000 --set train.checkpoint_every=0";
     let mut child = place.command(endless.split_whitespace()).spawn().unwrap();
     wait_for_rows(&place, "run", 3, &mut child);
     // While it runs nobody else may have its folder.
