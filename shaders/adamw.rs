@@ -1,12 +1,10 @@
 //! AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2), as in `torch.optim.AdamW`:
-//! the decay is multiplied by the learning rate. Bias corrections, gradient scale and whether the step is applied at all
-//! stand in the optimizer's state (`gradient_clip`).
+//! the decay is multiplied by the learning rate. Bias corrections, gradient scale and whether the step is applied at
+//! all stand in the optimizer's state (`gradient_clip`).
 
 use rayon::prelude::*;
 
-use crate::{
-    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, gradient_clip::slots, read, read_write,
-};
+use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, gradient_clip::slots, read, read_write};
 
 /// Elements of one task of the CPU kernel.
 const CHUNK: usize = 1 << 13;
@@ -99,7 +97,7 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    // A learning rate that moves the weights by as much as they are, and an eps beside which the root is small at times.
+    // A learning rate that moves the weights by as much as they are; in some an eps that is not lost beside the root.
     let case = |n, eps, weight_decay| {
         let params = Params::dims([("N", n)])
             .with_scalar("beta2", 0.95)

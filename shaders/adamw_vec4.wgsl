@@ -1,5 +1,6 @@
-// w = (1 - lr weight_decay) w - lr m / c1 / (sqrt(v / c2) + eps),   m += (1 - beta1) (g s - m),   v = beta2 v + (1 - beta2) (g s)^2
-// A workgroup owns 1024 elements, a lane every 64th group of four. s, c1, c2 and lr stand in the state. N is a multiple of 4.
+// w = (1 - lr weight_decay) w - lr (m / c1) / (sqrt(v / c2) + eps)       (Loshchilov & Hutter 2019, algorithm 2)
+// A workgroup owns 1024 elements, a lane every 64th group of four. N is a multiple of 4.
+// Before that m += (1 - beta1) (s g - m), v = beta2 v + (1 - beta2) (s g)^2; s, c1, c2 and lr stand in the state.
 #import grid, state
 
 struct Params {

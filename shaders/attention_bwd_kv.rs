@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use crate::{
     Card, CpuArgs, Params, Values, Variant,
-    attention::{NMSE, 
-        Matrix, PARAMS, Shape, cases, dot, key_groups, key_tiles, one_vector_per_lane, product, row_iterations,
-        subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, key_tile_groups,
+    attention::{
+        Matrix, NMSE, PARAMS, Shape, cases, dot, key_groups, key_tile_groups, key_tiles, one_vector_per_lane, product,
+        row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read, write,
@@ -28,9 +28,7 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| {
-            subgroup_iterations(queries(p))
-        }),
+        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| subgroup_iterations(queries(p))),
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, _| {
             subgroup_iterations(queries(p))
         }),
@@ -101,15 +99,8 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 }
 
 /// The rows of dk and dv that begin at (b, first).
-fn tile(
-    shape: &Shape,
-    [q, k, v, dy, lse, delta]: [&[f32]; 6],
-    [b, first]: [usize; 2],
-    dk: &mut [f32],
-    dv: &mut [f32],
-) {
-    let (channels, stride, kv_stride) =
-        (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
+fn tile(shape: &Shape, [q, k, v, dy, lse, delta]: [&[f32]; 6], [b, first]: [usize; 2], dk: &mut [f32], dv: &mut [f32]) {
+    let (channels, stride, kv_stride) = (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
     let keys = dk.len() / kv_stride;
     let first_query = shape.first_query(first);
     let rows = shape.time - first_query;
@@ -134,8 +125,7 @@ fn tile(
             weights[seen..].fill(0.0);
             dscores[seen..].fill(0.0);
         }
-        let (weights, dscores) =
-            (Matrix::rows(&weights, keys).transposed(), Matrix::rows(&dscores, keys).transposed());
+        let (weights, dscores) = (Matrix::rows(&weights, keys).transposed(), Matrix::rows(&dscores, keys).transposed());
         // The first head of a group begins the sum that the others add to.
         let (add, at) = (h % shape.group() != 0, kv * channels);
         product((&mut dv[at..], kv_stride), add, 1.0, [keys, channels, rows], weights, dy);

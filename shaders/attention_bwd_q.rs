@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use crate::{
     Card, CpuArgs, Params, Values, Variant,
-    attention::{NMSE, 
-        Matrix, PARAMS, Shape, cases, dot, one_vector_per_lane, product, query_groups, query_tiles, row_iterations,
-        subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, query_tile_groups,
+    attention::{
+        Matrix, NMSE, PARAMS, Shape, cases, dot, one_vector_per_lane, product, query_groups, query_tile_groups,
+        query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read, write,
@@ -92,8 +92,7 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 
 /// The rows of dq that begin at (b, first).
 fn tile(shape: &Shape, [q, k, v, dy, lse, delta]: [&[f32]; 6], [b, first]: [usize; 2], dq: &mut [f32]) {
-    let (channels, stride, kv_stride) =
-        (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
+    let (channels, stride, kv_stride) = (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
     let rows = dq.len() / stride;
     let keys = shape.visible(first + rows - 1);
     let mut scores = vec![0.0; rows * keys];

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use crate::{
     Card, Case, CpuArgs, Params, Values, Variant,
-    attention::{NMSE, 
-        Matrix, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tiles, row_iterations,
-        subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit, query_tile_groups,
+    attention::{
+        Matrix, NMSE, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tile_groups,
+        query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read, reduce, write,
@@ -91,9 +91,10 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (q, k, v) = (args.f32("q"), args.f32("k"), args.f32("v"));
     let (y, lse) = (args.f32_mut("y"), args.f32_mut("lse"));
     let stride = shape.heads * shape.channels;
-    let tiles = y.par_chunks_mut(shape.time * stride).enumerate().flat_map(|(b, y)| {
-        y.par_chunks_mut(QUERIES * stride).enumerate().map(move |(tile, y)| (b, tile * QUERIES, y))
-    });
+    let tiles = y
+        .par_chunks_mut(shape.time * stride)
+        .enumerate()
+        .flat_map(|(b, y)| y.par_chunks_mut(QUERIES * stride).enumerate().map(move |(tile, y)| (b, tile * QUERIES, y)));
     let logs: Vec<_> = tiles.map(|(b, t, y)| (b, t, tile(&shape, [q, k, v], [b, t], y))).collect();
     for (b, first, logs) in logs {
         for (i, log) in logs.into_iter().enumerate() {
@@ -104,8 +105,7 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 
 /// The rows of y that begin at (b, first); returns their log-sum-exp, (t, h).
 fn tile(shape: &Shape, [q, k, v]: [&[f32]; 3], [b, first]: [usize; 2], y: &mut [f32]) -> Vec<f32> {
-    let (channels, stride, kv_stride) =
-        (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
+    let (channels, stride, kv_stride) = (shape.channels, shape.heads * shape.channels, shape.kv_heads * shape.channels);
     let rows = y.len() / stride;
     let keys = shape.visible(first + rows - 1);
     let mut weights = vec![0.0; rows * keys];

@@ -62,22 +62,12 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let inputs = logits.par_chunks(stride).zip(targets);
     loss.par_iter_mut().zip(lse).zip(inputs).with_min_len(8).for_each(|((loss, lse), (logits, &target))| {
         let logits = &logits[..vocabulary];
-        let largest = largest(logits);
-        let log_sum = reduce::sum(vocabulary, |i| exp(logits[i] - largest)).ln();
+        // NaN is passed over, and comes back in the sum.
+        let largest = reduce::max(logits);
+        let log_sum = reduce::sum_of(logits, |logit| exp(logit - largest)).ln();
         *lse = largest + log_sum;
         *loss = (largest - logits[(target as usize).min(vocabulary - 1)]) + log_sum;
     });
-}
-
-/// Largest element; NaN is passed over, and comes back in the sum.
-fn largest(x: &[f32]) -> f32 {
-    let mut lanes = [f32::MIN; 16];
-    let blocks = x.chunks_exact(lanes.len());
-    let rest = blocks.remainder();
-    for block in blocks {
-        lanes.iter_mut().zip(block).for_each(|(lane, x)| *lane = lane.max(*x));
-    }
-    lanes.iter().chain(rest).copied().fold(f32::MIN, f32::max)
 }
 
 fn cases() -> Vec<Case> {

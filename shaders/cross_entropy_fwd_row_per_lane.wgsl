@@ -1,5 +1,5 @@
 // loss[r] = lse[r] - logits[r, targets[r]],   lse[r] = log sum_v exp(logits[r, v])
-// A workgroup owns 16 rows; a lane owns one and walks it twice, for the maximum and for the sum. stride is a multiple of 4.
+// A workgroup owns 16 rows; a lane owns one and walks it twice: maximum, then sum. stride is a multiple of 4.
 #import grid, reduce
 
 struct Params {

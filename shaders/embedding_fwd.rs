@@ -54,8 +54,6 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
 fn cases() -> Vec<Case> {
     // The last one asks for ids beyond the vocabulary.
     [(1, 1, 1, 1), (7, 5, 3, 5), (130, 11, 12, 11), (5, 3, 201, 3), (66, 300, 8, 300), (40, 5, 4, 9)]
-        .map(|(r, v, c, ids)| {
-            Case::new(Params::dims([("R", r), ("V", v), ("C", c)])).fill("ids", Fill::Index(ids))
-        })
+        .map(|(r, v, c, ids)| Case::new(Params::dims([("R", r), ("V", v), ("C", c)])).fill("ids", Fill::Index(ids)))
         .to_vec()
 }

@@ -4,7 +4,7 @@
 //! The bias corrections 1 - beta^t follow c += (1 - beta) (1 - c), which starts exact at 1 - beta; 1 - pow(beta, t) in
 //! f32 would start with what cancellation leaves. t counts the applied steps: a skipped one leaves no trace.
 
-use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, read, read_write, reduce};
+use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, read, read_write, reduce::sum_of};
 
 /// Lanes of the workgroup.
 const LANES: u64 = 256;
@@ -80,7 +80,7 @@ fn reference(p: &Params, v: &Values) -> Values {
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (partial, step, state) = (args.f32("partial"), args.f32("step"), args.f32_mut("state"));
-    let norm = reduce::sum(partial.len(), |i| partial[i]).sqrt();
+    let norm = sum_of(partial, |partial| partial).sqrt();
     let finite = norm.is_finite();
     state[slots::LR] = step[0];
     state[slots::NORM] = norm;
@@ -102,9 +102,7 @@ fn cases() -> Vec<Case> {
             .with_scalar("max_norm", max_norm)
             .with_scalar("one_minus_beta1", 0.1)
             .with_scalar("one_minus_beta2", 0.05);
-        Case::new(params)
-            .fill("partial", Fill::Uniform(0.0, 4.0 / s as f64))
-            .fill("state", Fill::Uniform(0.0, 1.0))
+        Case::new(params).fill("partial", Fill::Uniform(0.0, 4.0 / s as f64)).fill("state", Fill::Uniform(0.0, 1.0))
     };
     vec![
         case(1, 0.5),

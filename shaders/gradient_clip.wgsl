@@ -1,5 +1,5 @@
-// norm = sqrt(sum_s partial[s]);   scale = min(1, max_norm / (norm + 1e-6)), 1 where max_norm = 0, 0 where norm is not finite
-// One workgroup owns everything: a lane sums every 256th partial, the lanes are summed as a tree, the first one decides.
+// norm = sqrt(sum_s partial[s]);  scale = min(1, max_norm / (norm + 1e-6)), 1 without max_norm, 0 where norm is not finite
+// One workgroup owns everything: a lane sums every 256th partial, a tree sums the lanes, the first lane decides.
 #import grid, state, workgroup_sum
 
 struct Params {

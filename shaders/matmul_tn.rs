@@ -3,7 +3,9 @@
 
 use crate::{
     Card, Case, Param, Params,
-    matmul::{Product, SHAPES, direct, few_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows, workgroup_tile},
+    matmul::{
+        Product, SHAPES, direct, few_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows, workgroup_tile,
+    },
     read, write,
 };
 
@@ -13,13 +15,7 @@ const BROADCAST: &str = include_str!("matmul_tn_subgroup_broadcast.wgsl");
 pub static CARD: Card = Card {
     name: "matmul_tn",
     args: &[read("x", &["K", "x_stride"]), read("w", &["K", "N"]), write("y", &["M", "N"])],
-    params: &[
-        Param::Dim("M"),
-        Param::Dim("N"),
-        Param::Dim("K"),
-        Param::Dim("x_stride"),
-        Param::Dim("accumulate"),
-    ],
+    params: &[Param::Dim("M"), Param::Dim("N"), Param::Dim("K"), Param::Dim("x_stride"), Param::Dim("accumulate")],
     variants: &[
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),
         subgroup_broadcast(BROADCAST, aligned),
@@ -46,9 +42,7 @@ fn aligned(p: &Params) -> bool {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |(m, n, k), stride| {
-        Case::new(Params::dims([("M", m), ("N", n), ("K", k), ("x_stride", stride)]))
-    };
+    let case = |(m, n, k), stride| Case::new(Params::dims([("M", m), ("N", n), ("K", k), ("x_stride", stride)]));
     let exact = SHAPES.iter().map(|&(m, n, k)| case((m, n, k), m));
     // Padded to whole vec4s, to more than that, and to no good end.
     exact.chain([case((65, 8, 6), 68), case((7, 12, 35), 8), case((2, 3, 5), 6)]).collect()

@@ -3,7 +3,7 @@
 
 const LANES: usize = 16;
 
-/// Sum of `term(i)` over `0..len`.
+/// Sum of `term(i)` over `0..len`. Where the term indexes slices, their bounds checks keep the loop scalar.
 #[inline(always)]
 pub(crate) fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -16,6 +16,38 @@ pub(crate) fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     for i in whole..len {
         lanes[i - whole] += term(i);
     }
+    tree(lanes)
+}
+
+/// Sum of `term(x)` over a slice's elements.
+#[inline(always)]
+pub(crate) fn sum_of(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        lanes.iter_mut().zip(block).for_each(|(sum, x)| *sum += term(*x));
+    }
+    lanes.iter_mut().zip(rest).for_each(|(sum, x)| *sum += term(*x));
+    tree(lanes)
+}
+
+/// Sum of the products of two slices' elements.
+#[inline]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let len = a.len().min(b.len());
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a[..len].as_chunks::<LANES>(), b[..len].as_chunks::<LANES>());
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter_mut().zip(a_rest.iter().zip(b_rest)).for_each(|(sum, (a, b))| *sum += a * b);
+    tree(lanes)
+}
+
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES;
     while width > 1 {
         width /= 2;
@@ -24,14 +56,6 @@ pub(crate) fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
         }
     }
     lanes[0]
-}
-
-/// Sum of the products of two slices' elements.
-#[inline]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let len = a.len().min(b.len());
-    let (a, b) = (&a[..len], &b[..len]);
-    sum(len, |i| a[i] * b[i])
 }
 
 /// The largest element; the lowest number for none.

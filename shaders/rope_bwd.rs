@@ -17,7 +17,10 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        Variant { fits: vec4_fits, ..Variant::portable("vec4", include_str!("rope_bwd_vec4.wgsl"), vec4_groups, heads) },
+        Variant {
+            fits: vec4_fits,
+            ..Variant::portable("vec4", include_str!("rope_bwd_vec4.wgsl"), vec4_groups, heads)
+        },
         Variant::portable("scalar", include_str!("rope_bwd.wgsl"), groups, heads),
     ],
     reference,

@@ -18,7 +18,10 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        Variant { fits: vec4_fits, ..Variant::portable("vec4", include_str!("rope_fwd_vec4.wgsl"), vec4_groups, heads) },
+        Variant {
+            fits: vec4_fits,
+            ..Variant::portable("vec4", include_str!("rope_fwd_vec4.wgsl"), vec4_groups, heads)
+        },
         Variant::portable("scalar", include_str!("rope_fwd.wgsl"), groups, heads),
     ],
     reference,

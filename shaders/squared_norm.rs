@@ -17,9 +17,7 @@ pub static CARD: Card = Card {
         Variant {
             preferred_on: &[Class::Software],
             fits: |p| p.dim("N").is_multiple_of(4),
-            ..Variant::portable("vec4", include_str!("squared_norm_vec4.wgsl"), groups, |p, _| {
-                iterations(p, 4 * LANES)
-            })
+            ..Variant::portable("vec4", include_str!("squared_norm_vec4.wgsl"), groups, |p, _| iterations(p, 4 * LANES))
         },
         Variant {
             consts: &[("LANES", MANY_LANES)],

@@ -1,4 +1,4 @@
-// partial[s] = sum over the elements i of block s of x[i]^2; a block has 4 ceil(N / (4 S)) elements, the last ones fewer or none
+// partial[s] = sum of x[i]^2 over block s: 4 ceil(N / (4 S)) elements, in the last blocks fewer or none
 // A workgroup owns one block; a lane takes every 64th element.
 #import grid, workgroup_sum
 

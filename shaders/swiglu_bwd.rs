@@ -14,13 +14,7 @@ const CHUNK: usize = 1 << 13;
 /// See the module.
 pub static CARD: Card = Card {
     name: "swiglu_bwd",
-    args: &[
-        read("gate", &["N"]),
-        read("up", &["N"]),
-        read("dy", &["N"]),
-        write("dgate", &["N"]),
-        write("dup", &["N"]),
-    ],
+    args: &[read("gate", &["N"]), read("up", &["N"]), read("dy", &["N"]), write("dgate", &["N"]), write("dup", &["N"])],
     params: &[Param::Dim("N")],
     variants: &[
         Variant {

@@ -1,1 +1,1 @@
-//! Benchmarks.
+//! Benchmarks: `cargo bench`. Results and failed ideas stand in LOG.md.

@@ -41,7 +41,8 @@ impl Golden {
         let weights = load_parameters(&folder, &config.parameters())?;
         let bytes = fs::read(folder.join("golden.safetensors"))?;
         let file = SafeTensors::deserialize(&bytes)?;
-        let tensors = file.tensors().into_iter().map(|(name, view)| (name, numbers(view.dtype(), view.data()))).collect();
+        let tensors =
+            file.tensors().into_iter().map(|(name, view)| (name, numbers(view.dtype(), view.data()))).collect();
         let extents = <[usize; 3]>::try_from(file.tensor("tokens")?.shape())?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
         let text = metadata.metadata().as_ref().and_then(|map| map.get("hyperparameters"));
@@ -94,7 +95,10 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
 pub fn largest_difference(got: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len());
     // f64::max drops a NaN, which must not pass.
-    got.iter().zip(expected).map(|(&got, &expected)| (f64::from(got) - expected).abs()).fold(0.0, |largest, difference| {
-        if difference <= largest { largest } else { difference }
-    })
+    got.iter().zip(expected).map(|(&got, &expected)| (f64::from(got) - expected).abs()).fold(
+        0.0,
+        |largest, difference| {
+            if difference <= largest { largest } else { difference }
+        },
+    )
 }

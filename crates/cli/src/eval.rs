@@ -13,7 +13,9 @@ use crate::{Outcome, adapter, output, progress};
 const BATCH: usize = 8;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: evenkeel eval --model runs/first/checkpoints/step-000600 --data book.txt --seq-len 128")]
+#[command(
+    after_help = "Example: evenkeel eval --model runs/first/checkpoints/step-000600 --data book.txt --seq-len 128"
+)]
 pub(crate) struct Arguments {
     /// Folder with config.json and model.safetensors
     #[arg(long, value_name = "FOLDER")]
@@ -49,7 +51,9 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let result = evaluate(&program, &mut executor, &windows, &all, &mut |done, _| bar.set_position(done)).await?;
     bar.finish_and_clear();
     if !result.loss.is_finite() {
-        return Err(format!("loss: expected a finite number, got {} ({})", result.loss, arguments.model.display()).into());
+        return Err(
+            format!("loss: expected a finite number, got {} ({})", result.loss, arguments.model.display()).into()
+        );
     }
     if arguments.json {
         let row = json!({ "loss": result.loss, "tokens": result.tokens, "perplexity": result.perplexity() });

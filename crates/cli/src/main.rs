@@ -38,15 +38,6 @@ enum Verb {
     Schedule(schedule::Arguments),
 }
 
-/// Switches off Mesa's Vulkan layer that asks the desktop which GPU it prefers: the choice is made here, and where there
-/// is no desktop the layer writes complaints to stderr before the first line of a run.
-fn silence_device_select() {
-    if cfg!(target_os = "linux") {
-        // SAFETY: the first statement of `main`; no other thread runs that could read the environment.
-        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
-    }
-}
-
 /// Why a verb ended early, in one line.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -55,7 +46,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 const LOG_FILTER: &str = "error,wgpu_hal::vulkan::instance=off";
 
 fn main() -> ExitCode {
-    silence_device_select();
+    hush_device_selection();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER)).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
@@ -74,5 +65,14 @@ fn main() -> ExitCode {
             output::error(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Mesa's device selection layer asks Wayland for the display's GPU and, on a machine without a display, prints an
+/// error to stderr twice. A trainer shows nothing: without a display the layer has nothing to select by.
+fn hush_device_selection() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: nothing else runs yet: this is the first thing that the process does.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

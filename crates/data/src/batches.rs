@@ -34,11 +34,7 @@ impl FromStr for Order {
         match word {
             "shuffled" => Ok(Self::Shuffled),
             "sequential" => Ok(Self::Sequential),
-            _ => Err(DataError::Word {
-                name: "order",
-                expected: "shuffled or sequential",
-                got: word.into(),
-            }),
+            _ => Err(DataError::Word { name: "order", expected: "shuffled or sequential", got: word.into() }),
         }
     }
 }
@@ -88,14 +84,7 @@ impl Batches {
                 remedy: "a smaller batch_size or seq_len",
             });
         }
-        Ok(Self {
-            corpus,
-            order,
-            seed,
-            rows,
-            time,
-            accumulation,
-        })
+        Ok(Self { corpus, order, seed, rows, time, accumulation })
     }
 
     /// The corpus of the batches.
@@ -110,22 +99,12 @@ impl Batches {
     ///
     /// # Errors
     /// Slices of another length than B * T, and a micro-batch that the step does not have.
-    pub fn fill(
-        &self,
-        step: u64,
-        micro: u32,
-        tokens: &mut [u32],
-        targets: &mut [u32],
-    ) -> Result<Wrapped, DataError> {
+    pub fn fill(&self, step: u64, micro: u32, tokens: &mut [u32], targets: &mut [u32]) -> Result<Wrapped, DataError> {
         has_length("tokens", tokens, self.rows * self.time)?;
         has_length("targets", targets, self.rows * self.time)?;
         if micro >= self.accumulation {
             let expected = format!("below grad_accumulation {}", self.accumulation);
-            return Err(DataError::Argument {
-                name: "micro",
-                expected,
-                got: u64::from(micro),
-            });
+            return Err(DataError::Argument { name: "micro", expected, got: u64::from(micro) });
         }
         let block = u128::from(step) * u128::from(self.accumulation) + u128::from(micro);
         Ok(Wrapped(match self.order {
@@ -143,9 +122,7 @@ impl Batches {
 
     fn fill_shuffled(&self, block: u128, tokens: &mut [u32], targets: &mut [u32]) -> bool {
         let count = u128::from((self.corpus.len() - 1) / self.time as u64);
-        let rows = tokens
-            .chunks_exact_mut(self.time)
-            .zip(targets.chunks_exact_mut(self.time));
+        let rows = tokens.chunks_exact_mut(self.time).zip(targets.chunks_exact_mut(self.time));
         let mut wrapped = false;
         for (row, (tokens, targets)) in rows.enumerate() {
             let index = block * self.rows as u128 + row as u128;
@@ -168,27 +145,15 @@ pub(crate) fn read_pair(corpus: &Corpus, start: u64, tokens: &mut [u32], targets
 
 pub(crate) fn at_least_one(name: &'static str, got: u64) -> Result<(), DataError> {
     match got {
-        0 => Err(DataError::Argument {
-            name,
-            expected: "at least 1".into(),
-            got,
-        }),
+        0 => Err(DataError::Argument { name, expected: "at least 1".into(), got }),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn has_length(
-    name: &'static str,
-    slice: &[u32],
-    expected: usize,
-) -> Result<(), DataError> {
+pub(crate) fn has_length(name: &'static str, slice: &[u32], expected: usize) -> Result<(), DataError> {
     if slice.len() != expected {
         let expected = format!("{expected} elements");
-        return Err(DataError::Argument {
-            name,
-            expected,
-            got: slice.len() as u64,
-        });
+        return Err(DataError::Argument { name, expected, got: slice.len() as u64 });
     }
     Ok(())
 }
@@ -206,9 +171,7 @@ mod tests {
     fn corpus(len: usize) -> (Vec<u32>, Corpus) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text.txt");
-        let bytes: Vec<u8> = (0..len)
-            .map(|p| (p % 251) as u8 ^ (p / 251) as u8)
-            .collect();
+        let bytes: Vec<u8> = (0..len).map(|p| (p % 251) as u8 ^ (p / 251) as u8).collect();
         fs::write(&path, &bytes).unwrap();
         let tokens = bytes.iter().map(|byte| u32::from(*byte)).collect();
         (tokens, Corpus::open(&[path], 256).unwrap())
@@ -284,18 +247,13 @@ mod tests {
         let batches = |seed| Batches::new(corpus.clone(), Order::Shuffled, seed, 5, 10, 2).unwrap();
         // Ten steps of 2 x 5 windows are one pass over the 100 windows.
         let pass = |seed, number: u64| -> Vec<_> {
-            (10 * number..10 * (number + 1))
-                .map(|step| fill(&batches(seed), step, 1).0)
-                .collect()
+            (10 * number..10 * (number + 1)).map(|step| fill(&batches(seed), step, 1).0).collect()
         };
         assert_eq!(pass(1, 0), pass(1, 0));
         assert_ne!(pass(1, 0), pass(2, 0));
         assert_ne!(pass(1, 0), pass(1, 1));
         let batches = batches(1);
-        let backwards: Vec<_> = (0..10)
-            .rev()
-            .map(|step| fill(&batches, step, 1).0)
-            .collect();
+        let backwards: Vec<_> = (0..10).rev().map(|step| fill(&batches, step, 1).0).collect();
         assert!(backwards.iter().rev().eq(pass(1, 0).iter()));
     }
 
@@ -303,20 +261,14 @@ mod tests {
     fn the_largest_step_is_read() {
         let (_, corpus) = corpus(100);
         for order in [Order::Sequential, Order::Shuffled] {
-            fill(
-                &Batches::new(corpus.clone(), order, 0, 3, 9, u32::MAX).unwrap(),
-                u64::MAX,
-                7,
-            );
+            fill(&Batches::new(corpus.clone(), order, 0, 3, 9, u32::MAX).unwrap(), u64::MAX, 7);
         }
     }
 
     #[test]
     fn a_corpus_shorter_than_one_batch_is_named() {
         let (_, short) = corpus(24);
-        let fault = Batches::new(short, Order::Shuffled, 0, 3, 8, 1)
-            .unwrap_err()
-            .to_string();
+        let fault = Batches::new(short, Order::Shuffled, 0, 3, 8, 1).unwrap_err().to_string();
         assert!(
             fault.ends_with(
                 "text.txt: expected at least 25 tokens for one batch (batch_size 3 x seq_len 8 + 1), got 24; \
@@ -330,18 +282,13 @@ mod tests {
     #[test]
     fn impossible_arguments_are_named() {
         let corpus = Corpus::Stories(Stories::train());
-        let fault = |rows, time, accumulation| match Batches::new(
-            corpus.clone(),
-            Order::Shuffled,
-            0,
-            rows,
-            time,
-            accumulation,
-        ) {
-            Err(DataError::Argument { name, .. }) => name,
-            Err(DataError::TooShort { .. }) => "too short",
-            _ => "",
-        };
+        let fault =
+            |rows, time, accumulation| match Batches::new(corpus.clone(), Order::Shuffled, 0, rows, time, accumulation)
+            {
+                Err(DataError::Argument { name, .. }) => name,
+                Err(DataError::TooShort { .. }) => "too short",
+                _ => "",
+            };
         assert_eq!(fault(0, 1, 1), "batch_size");
         assert_eq!(fault(1, 0, 1), "seq_len");
         assert_eq!(fault(1, 1, 0), "grad_accumulation");
@@ -359,17 +306,11 @@ mod tests {
 
     #[test]
     fn words_and_orders_agree() {
-        for (word, order) in [
-            ("shuffled", Order::Shuffled),
-            ("sequential", Order::Sequential),
-        ] {
+        for (word, order) in [("shuffled", Order::Shuffled), ("sequential", Order::Sequential)] {
             assert_eq!(order.to_string(), word);
             assert_eq!(word.parse::<Order>().unwrap(), order);
         }
         let fault = "random".parse::<Order>().unwrap_err().to_string();
-        assert_eq!(
-            fault,
-            "order: expected shuffled or sequential, got \"random\""
-        );
+        assert_eq!(fault, "order: expected shuffled or sequential, got \"random\"");
     }
 }

@@ -8,12 +8,7 @@ use crate::batches::has_length;
 ///
 /// # Errors
 /// Slices of other lengths, and a token not below `vocab`.
-pub fn by_token(
-    tokens: &[u32],
-    vocab: usize,
-    order: &mut [u32],
-    start: &mut [u32],
-) -> Result<(), DataError> {
+pub fn by_token(tokens: &[u32], vocab: usize, order: &mut [u32], start: &mut [u32]) -> Result<(), DataError> {
     has_length("order", order, tokens.len())?;
     has_length("start", start, vocab.saturating_add(1))?;
     start.fill(0);
@@ -77,24 +72,10 @@ mod tests {
         };
         assert!(matches!(
             fault(&[0, 1, 4], 4, 3, 5),
-            DataError::TokenOutOfRange {
-                position: 2,
-                id: 4,
-                vocab_size: 4,
-                ..
-            }
+            DataError::TokenOutOfRange { position: 2, id: 4, vocab_size: 4, .. }
         ));
-        assert!(matches!(
-            fault(&[u32::MAX], 4, 1, 5),
-            DataError::TokenOutOfRange { .. }
-        ));
-        assert!(matches!(
-            fault(&[0], 4, 2, 5),
-            DataError::Argument { name: "order", .. }
-        ));
-        assert!(matches!(
-            fault(&[0], 4, 1, 4),
-            DataError::Argument { name: "start", .. }
-        ));
+        assert!(matches!(fault(&[u32::MAX], 4, 1, 5), DataError::TokenOutOfRange { .. }));
+        assert!(matches!(fault(&[0], 4, 2, 5), DataError::Argument { name: "order", .. }));
+        assert!(matches!(fault(&[0], 4, 1, 4), DataError::Argument { name: "start", .. }));
     }
 }

@@ -33,18 +33,10 @@ pub enum Corpus {
 pub fn open(sources: &Sources, vocab_size: usize) -> Result<(Corpus, Option<Corpus>), DataError> {
     let all = || sources.train.iter().chain(&sources.valid);
     if let Some(shard) = all().find(|path| is_shard(path)) {
-        let text = all()
-            .find(|path| !is_shard(path))
-            .map(|path| path.display().to_string());
-        let stories = sources
-            .train
-            .is_empty()
-            .then(|| "the embedded stories".into());
+        let text = all().find(|path| !is_shard(path)).map(|path| path.display().to_string());
+        let stories = sources.train.is_empty().then(|| "the embedded stories".into());
         if let Some(text) = text.or(stories) {
-            return Err(DataError::Mixed {
-                text,
-                shard: shard.clone(),
-            });
+            return Err(DataError::Mixed { text, shard: shard.clone() });
         }
     }
     let train = if sources.train.is_empty() {
@@ -57,10 +49,7 @@ pub fn open(sources: &Sources, vocab_size: usize) -> Result<(Corpus, Option<Corp
         return Ok((train, Some(Corpus::open(&sources.valid, vocab_size)?)));
     }
     Ok(match train {
-        Corpus::Stories(stories) => (
-            Corpus::Stories(stories),
-            Some(Corpus::Stories(Stories::valid())),
-        ),
+        Corpus::Stories(stories) => (Corpus::Stories(stories), Some(Corpus::Stories(Stories::valid()))),
         Corpus::Text(text) => {
             let (train, valid) = text.split()?;
             (Corpus::Text(train), Some(Corpus::Text(valid)))
@@ -84,10 +73,9 @@ impl Corpus {
             }
             (Some(_), None) => Text::open(paths, vocab_size).map(Self::Text),
             (None, Some(_)) => Shards::open(paths, vocab_size).map(Self::Shards),
-            (Some(text), Some(shard)) => Err(DataError::Mixed {
-                text: text.display().to_string(),
-                shard: shard.into(),
-            }),
+            (Some(text), Some(shard)) => {
+                Err(DataError::Mixed { text: text.display().to_string(), shard: shard.into() })
+            }
         }
     }
 
@@ -137,17 +125,13 @@ impl Corpus {
 
 /// Whether a path names a token shard: the extension says so, in small or capital letters.
 fn is_shard(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("bin"))
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("bin"))
 }
 
 fn check_stories(vocab_size: usize) -> Result<(), DataError> {
     let expected = LARGEST_TOKEN as usize + 1;
     if vocab_size < expected {
-        return Err(DataError::VocabularyTooSmall {
-            expected,
-            got: vocab_size,
-        });
+        return Err(DataError::VocabularyTooSmall { expected, got: vocab_size });
     }
     Ok(())
 }
@@ -177,24 +161,9 @@ mod tests {
             Self { folder }
         }
 
-        fn open(
-            &self,
-            train: &[&str],
-            valid: &[&str],
-        ) -> Result<(Corpus, Option<Corpus>), DataError> {
-            let paths = |names: &[&str]| {
-                names
-                    .iter()
-                    .map(|name| self.folder.path().join(name))
-                    .collect()
-            };
-            open(
-                &Sources {
-                    train: paths(train),
-                    valid: paths(valid),
-                },
-                512,
-            )
+        fn open(&self, train: &[&str], valid: &[&str]) -> Result<(Corpus, Option<Corpus>), DataError> {
+            let paths = |names: &[&str]| names.iter().map(|name| self.folder.path().join(name)).collect();
+            open(&Sources { train: paths(train), valid: paths(valid) }, 512)
         }
     }
 
@@ -212,30 +181,18 @@ mod tests {
     fn sources_choose_the_corpora() {
         let fixture = Fixture::new();
         let (train, valid) = fixture.open(&[], &[]).unwrap();
-        assert!(matches!(
-            (&train, &valid),
-            (Corpus::Stories(_), Some(Corpus::Stories(_)))
-        ));
+        assert!(matches!((&train, &valid), (Corpus::Stories(_), Some(Corpus::Stories(_)))));
         assert_ne!(train.len(), valid.unwrap().len());
         assert_eq!(train.tokenizer(), Tokenizer::Bytes);
         let (train, valid) = fixture.open(&["text.txt"], &[]).unwrap();
-        assert_eq!(
-            (tokens(&train), tokens(&valid.unwrap())),
-            (text("012345678"), text("9"))
-        );
+        assert_eq!((tokens(&train), tokens(&valid.unwrap())), (text("012345678"), text("9")));
         let (train, valid) = fixture.open(&["text.txt"], &["more"]).unwrap();
-        assert_eq!(
-            (tokens(&train), tokens(&valid.unwrap())),
-            (text("0123456789"), text("ab"))
-        );
+        assert_eq!((tokens(&train), tokens(&valid.unwrap())), (text("0123456789"), text("ab")));
         let (train, valid) = fixture.open(&[], &["more"]).unwrap();
         assert!(matches!(train, Corpus::Stories(_)) && tokens(&valid.unwrap()) == text("ab"));
         let (train, valid) = fixture.open(&["shard.bin", "other.BIN"], &[]).unwrap();
         assert_eq!(tokens(&train), [7, 8, 265, 7, 8, 265]);
-        assert_eq!(
-            (train.tokenizer(), valid.is_none()),
-            (Tokenizer::None, true)
-        );
+        assert_eq!((train.tokenizer(), valid.is_none()), (Tokenizer::None, true));
         let (_, valid) = fixture.open(&["shard.bin"], &["other.BIN"]).unwrap();
         assert_eq!(tokens(&valid.unwrap()), [7, 8, 265]);
     }
@@ -250,29 +207,17 @@ mod tests {
             (&[], &["shard.bin"]),
         ];
         for (train, valid) in mixed {
-            assert!(matches!(
-                fixture.open(train, valid),
-                Err(DataError::Mixed { .. })
-            ));
+            assert!(matches!(fixture.open(train, valid), Err(DataError::Mixed { .. })));
         }
         let paths = ["text.txt", "shard.bin"].map(|name| fixture.folder.path().join(name));
-        assert!(matches!(
-            Corpus::open(&paths, 512),
-            Err(DataError::Mixed { .. })
-        ));
+        assert!(matches!(Corpus::open(&paths, 512), Err(DataError::Mixed { .. })));
     }
 
     #[test]
     fn stories_need_their_letters() {
         assert!(open(&Sources::default(), 123).is_ok());
         let fault = open(&Sources::default(), 122).unwrap_err();
-        assert!(matches!(
-            fault,
-            DataError::VocabularyTooSmall {
-                expected: 123,
-                got: 122
-            }
-        ));
+        assert!(matches!(fault, DataError::VocabularyTooSmall { expected: 123, got: 122 }));
         assert!(Corpus::open::<&Path>(&[], 122).is_err());
     }
 
@@ -292,13 +237,7 @@ mod tests {
         let fixture = Fixture::new();
         let path = fixture.folder.path().join("missing.txt");
         let fault = fixture.open(&["missing.txt"], &[]).unwrap_err().to_string();
-        assert_eq!(
-            fault,
-            format!(
-                "{}: expected a data file, got no such file; check the path",
-                path.display()
-            )
-        );
+        assert_eq!(fault, format!("{}: expected a data file, got no such file; check the path", path.display()));
         let fault = fixture.open(&["text.txt"], &["missing.txt"]).unwrap_err();
         assert!(matches!(fault, DataError::Missing { .. }));
     }

@@ -112,9 +112,7 @@ pub enum DataError {
         shard: PathBuf,
     },
     /// A corpus that holds less than what is read at once.
-    #[error(
-        "{corpus}: expected at least {expected} tokens for {purpose}, got {got}; use more data, or {remedy}"
-    )]
+    #[error("{corpus}: expected at least {expected} tokens for {purpose}, got {got}; use more data, or {remedy}")]
     TooShort {
         /// The corpus in words.
         corpus: String,

@@ -19,23 +19,13 @@ impl Mapped {
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let fault = |reason: io::Error| match reason.kind() {
             io::ErrorKind::NotFound => DataError::Missing { path: path.into() },
-            _ => DataError::Unreadable {
-                path: path.into(),
-                reason,
-            },
+            _ => DataError::Unreadable { path: path.into(), reason },
         };
         // Before opening: to open a pipe would wait for its other end.
         let metadata = fs::metadata(path).map_err(fault)?;
         if !metadata.is_file() {
-            let what = if metadata.is_dir() {
-                "a directory"
-            } else {
-                "a pipe or a device"
-            };
-            return Err(DataError::NotAFile {
-                path: path.into(),
-                what,
-            });
+            let what = if metadata.is_dir() { "a directory" } else { "a pipe or a device" };
+            return Err(DataError::NotAFile { path: path.into(), what });
         }
         if metadata.len() == 0 {
             return Err(DataError::Empty { path: path.into() });
@@ -43,10 +33,7 @@ impl Mapped {
         let file = File::open(path).map_err(fault)?;
         // SAFETY: the map is only read; that nobody cuts the file meanwhile is the documented condition.
         let map = unsafe { Mmap::map(&file) }.map_err(fault)?;
-        Ok(Self {
-            path: path.into(),
-            map,
-        })
+        Ok(Self { path: path.into(), map })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -69,10 +56,7 @@ impl Joined {
             *end += tokens(file) as u64;
             Some(*end)
         });
-        Self {
-            ends: ends.collect(),
-            files: files.into(),
-        }
+        Self { ends: ends.collect(), files: files.into() }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -90,12 +74,7 @@ impl Joined {
 
     /// Reads from token `start` on, which lies with all of `out` before [`Joined::len`]; `decode` fills its slice
     /// from the given token of a file on.
-    pub(crate) fn read(
-        &self,
-        start: u64,
-        mut out: &mut [u32],
-        decode: impl Fn(&Mapped, usize, &mut [u32]),
-    ) {
+    pub(crate) fn read(&self, start: u64, mut out: &mut [u32], decode: impl Fn(&Mapped, usize, &mut [u32])) {
         let mut position = start;
         let mut file = self.ends.partition_point(|end| *end <= start);
         while !out.is_empty() && file < self.files.len() {
@@ -120,33 +99,18 @@ mod tests {
         let fault = |path: &Path| Mapped::open(path).unwrap_err();
         let missing = folder.path().join("missing.txt");
         assert!(matches!(fault(&missing), DataError::Missing { path } if path == missing));
-        assert!(matches!(
-            fault(folder.path()),
-            DataError::NotAFile {
-                what: "a directory",
-                ..
-            }
-        ));
+        assert!(matches!(fault(folder.path()), DataError::NotAFile { what: "a directory", .. }));
         let empty = folder.path().join("empty.txt");
         fs::write(&empty, "").unwrap();
         assert!(matches!(fault(&empty), DataError::Empty { path } if path == empty));
         // A file where a folder is meant.
-        assert!(matches!(
-            fault(&empty.join("below.txt")),
-            DataError::Unreadable { .. }
-        ));
+        assert!(matches!(fault(&empty.join("below.txt")), DataError::Unreadable { .. }));
     }
 
     #[cfg(unix)]
     #[test]
     fn a_device_is_no_file() {
         let fault = Mapped::open(Path::new("/dev/null")).unwrap_err();
-        assert!(matches!(
-            fault,
-            DataError::NotAFile {
-                what: "a pipe or a device",
-                ..
-            }
-        ));
+        assert!(matches!(fault, DataError::NotAFile { what: "a pipe or a device", .. }));
     }
 }

@@ -86,9 +86,7 @@ mod tests {
         // Of two random places in 0..n, about 2/n are neighbours: of 10000 pairs two on average, 20 with p < 1e-12.
         let n = 10_000;
         let place = |index| permute(42, 0, index, n);
-        let neighbours = (1..n)
-            .filter(|i| place(*i).abs_diff(place(i - 1)) == 1)
-            .count();
+        let neighbours = (1..n).filter(|i| place(*i).abs_diff(place(i - 1)) == 1).count();
         assert!(neighbours < 20, "{neighbours}");
     }
 }

@@ -25,9 +25,7 @@ impl Shards {
             check_tokens(&file, vocab_size)?;
             files.push(file);
         }
-        Ok(Self {
-            files: Joined::new(files, |file| tokens(file).len()),
-        })
+        Ok(Self { files: Joined::new(files, |file| tokens(file).len()) })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -57,30 +55,17 @@ fn check_header(file: &Mapped) -> Result<(), DataError> {
     let path = || file.path.clone();
     let Some((header, body)) = file.bytes().split_at_checked(HEADER_BYTES) else {
         let got = file.bytes().len();
-        return Err(DataError::ShardHeader {
-            path: path(),
-            expected: HEADER_BYTES,
-            got,
-        });
+        return Err(DataError::ShardHeader { path: path(), expected: HEADER_BYTES, got });
     };
     let (fields, _) = header.as_chunks::<4>();
     let [magic, version, count] = [0, 1, 2].map(|i| i32::from_le_bytes(fields[i]));
     for (field, expected, got) in [("magic", MAGIC, magic), ("version", VERSION, version)] {
         if got != expected {
-            return Err(DataError::ShardField {
-                path: path(),
-                field,
-                expected,
-                got,
-            });
+            return Err(DataError::ShardField { path: path(), field, expected, got });
         }
     }
     if i64::from(count) * 2 != body.len() as i64 {
-        return Err(DataError::ShardCount {
-            path: path(),
-            tokens: count,
-            bytes: body.len(),
-        });
+        return Err(DataError::ShardCount { path: path(), tokens: count, bytes: body.len() });
     }
     if count == 0 {
         return Err(DataError::Empty { path: path() });
@@ -120,13 +105,8 @@ mod tests {
 
     fn open(contents: &[Vec<u8>], vocab_size: usize) -> Result<Shards, DataError> {
         let folder = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = (0..contents.len())
-            .map(|i| folder.path().join(format!("{i}.bin")))
-            .collect();
-        paths
-            .iter()
-            .zip(contents)
-            .for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        let paths: Vec<_> = (0..contents.len()).map(|i| folder.path().join(format!("{i}.bin"))).collect();
+        paths.iter().zip(contents).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
         Shards::open(&paths, vocab_size)
     }
 
@@ -142,10 +122,7 @@ mod tests {
         for (start, end) in [(0, 50), (6, 9), (7, 8), (8, 50), (3, 7), (49, 50)] {
             let mut out = vec![0; end - start];
             shards.read(start as u64, &mut out);
-            let expected: Vec<u32> = tokens[start..end]
-                .iter()
-                .map(|token| u32::from(*token))
-                .collect();
+            let expected: Vec<u32> = tokens[start..end].iter().map(|token| u32::from(*token)).collect();
             assert_eq!(out, expected);
         }
     }
@@ -155,27 +132,14 @@ mod tests {
         let good = shard(20240520, 1, 3, &[1, 2, 3]);
         assert!(open(std::slice::from_ref(&good), 4).is_ok());
         let fault = |bytes: Vec<u8>| open(&[good.clone(), bytes], 4).unwrap_err();
-        assert!(matches!(
-            fault(good[..1023].into()),
-            DataError::ShardHeader { got: 1023, .. }
-        ));
+        assert!(matches!(fault(good[..1023].into()), DataError::ShardHeader { got: 1023, .. }));
         assert!(matches!(
             fault(shard(20240521, 1, 3, &[1, 2, 3])),
-            DataError::ShardField {
-                field: "magic",
-                expected: 20240520,
-                got: 20240521,
-                ..
-            }
+            DataError::ShardField { field: "magic", expected: 20240520, got: 20240521, .. }
         ));
         assert!(matches!(
             fault(shard(20240520, 2, 3, &[1, 2, 3])),
-            DataError::ShardField {
-                field: "version",
-                expected: 1,
-                got: 2,
-                ..
-            }
+            DataError::ShardField { field: "version", expected: 1, got: 2, .. }
         ));
         let mut odd = good.clone();
         odd.push(0);
@@ -192,19 +156,13 @@ mod tests {
                 DataError::ShardCount { path, tokens: t, bytes: b } if t == tokens && b == got && path.ends_with("1.bin")
             ));
         }
-        assert!(matches!(
-            fault(shard(20240520, 1, 0, &[])),
-            DataError::Empty { .. }
-        ));
+        assert!(matches!(fault(shard(20240520, 1, 0, &[])), DataError::Empty { .. }));
         assert!(matches!(fault(Vec::new()), DataError::Empty { .. }));
     }
 
     #[test]
     fn a_token_beyond_the_vocabulary_is_named() {
-        let contents = [
-            shard(20240520, 1, 3, &[1, 2, 3]),
-            shard(20240520, 1, 3, &[0, 9, 300]),
-        ];
+        let contents = [shard(20240520, 1, 3, &[1, 2, 3]), shard(20240520, 1, 3, &[0, 9, 300])];
         assert!(open(&contents, 301).is_ok());
         let fault = open(&contents, 300).unwrap_err();
         assert!(

@@ -39,16 +39,12 @@ pub struct Stories {
 impl Stories {
     /// The stories to train on.
     pub fn train() -> Self {
-        Self {
-            chunks: 0..TRAIN_CHUNKS,
-        }
+        Self { chunks: 0..TRAIN_CHUNKS }
     }
 
     /// The stories to validate with, from other chunks than those of [`Stories::train`].
     pub fn valid() -> Self {
-        Self {
-            chunks: TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS,
-        }
+        Self { chunks: TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS }
     }
 
     /// Tokens, that is bytes, in all.
@@ -63,10 +59,7 @@ impl Stories {
         while !out.is_empty() {
             let count = out.len().min(CHUNK - offset);
             let (here, rest) = out.split_at_mut(count);
-            for (token, byte) in here
-                .iter_mut()
-                .zip(&write_chunk(chunk, offset + count)[offset..])
-            {
+            for (token, byte) in here.iter_mut().zip(&write_chunk(chunk, offset + count)[offset..]) {
                 *token = u32::from(*byte);
             }
             (out, chunk, offset) = (rest, chunk + 1, 0);
@@ -137,10 +130,7 @@ mod tests {
     fn bytes(stories: &Stories, start: u64, count: usize) -> Vec<u8> {
         let mut tokens = vec![0; count];
         stories.read(start, &mut tokens);
-        tokens
-            .iter()
-            .map(|token| u8::try_from(*token).unwrap())
-            .collect()
+        tokens.iter().map(|token| u8::try_from(*token).unwrap()).collect()
     }
 
     #[test]
@@ -148,24 +138,12 @@ mod tests {
         for chunk in (0..300).chain(TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS) {
             let text = String::from_utf8(write_chunk(chunk, CHUNK)).unwrap();
             assert_eq!(text.len(), CHUNK);
-            assert!(
-                text.bytes()
-                    .all(|b| b == b'\n' || (b' '..=b'z').contains(&b))
-            );
+            assert!(text.bytes().all(|b| b == b'\n' || (b' '..=b'z').contains(&b)));
             assert!(text.ends_with("\n\n"));
             for story in text.trim_end().split("\n\n") {
-                assert!(
-                    story.starts_with("Once ") || story.starts_with("There was "),
-                    "{story}"
-                );
-                assert!(
-                    ENDINGS.iter().any(|ending| story.ends_with(ending)),
-                    "{story}"
-                );
-                assert!(
-                    !story.contains('\n') && (400..900).contains(&story.len()),
-                    "{story}"
-                );
+                assert!(story.starts_with("Once ") || story.starts_with("There was "), "{story}");
+                assert!(ENDINGS.iter().any(|ending| story.ends_with(ending)), "{story}");
+                assert!(!story.contains('\n') && (400..900).contains(&story.len()), "{story}");
             }
         }
     }
@@ -175,17 +153,8 @@ mod tests {
         let stories = Stories::train();
         let whole = bytes(&stories, 0, 3 * CHUNK);
         assert_eq!(whole[CHUNK..2 * CHUNK], write_chunk(1, CHUNK));
-        for (start, count) in [
-            (0, 1),
-            (CHUNK - 1, 2),
-            (CHUNK, 5),
-            (17, 2 * CHUNK),
-            (2 * CHUNK - 3, 129),
-        ] {
-            assert_eq!(
-                bytes(&stories, start as u64, count),
-                whole[start..start + count]
-            );
+        for (start, count) in [(0, 1), (CHUNK - 1, 2), (CHUNK, 5), (17, 2 * CHUNK), (2 * CHUNK - 3, 129)] {
+            assert_eq!(bytes(&stories, start as u64, count), whole[start..start + count]);
         }
         let last = bytes(&stories, stories.len() - 10, 10);
         assert_eq!(last, write_chunk(TRAIN_CHUNKS - 1, CHUNK)[CHUNK - 10..]);
@@ -195,35 +164,21 @@ mod tests {
     fn validation_stories_are_not_among_those_for_training() {
         let stories = |chunk| {
             let text = String::from_utf8(write_chunk(chunk, CHUNK)).unwrap();
-            text.trim_end()
-                .split("\n\n")
-                .map(String::from)
-                .collect::<Vec<_>>()
+            text.trim_end().split("\n\n").map(String::from).collect::<Vec<_>>()
         };
         let (train, valid) = (Stories::train(), Stories::valid());
         assert!(train.chunks.end <= valid.chunks.start);
         let trained: HashSet<String> = (0..300).flat_map(stories).collect();
-        assert!(
-            valid
-                .chunks
-                .flat_map(stories)
-                .all(|story| !trained.contains(&story))
-        );
+        assert!(valid.chunks.flat_map(stories).all(|story| !trained.contains(&story)));
     }
 
     #[test]
     fn endings_take_exactly_the_room_they_are_asked_for() {
         for room in 0..100 {
             let endings = endings_of_length(room);
-            assert_eq!(
-                endings.is_some(),
-                (14..=27).contains(&room) || (29..=53).contains(&room)
-            );
+            assert_eq!(endings.is_some(), (14..=27).contains(&room) || (29..=53).contains(&room));
             if let Some(endings) = endings {
-                assert_eq!(
-                    endings.iter().map(|ending| 1 + ending.len()).sum::<usize>(),
-                    room
-                );
+                assert_eq!(endings.iter().map(|ending| 1 + ending.len()).sum::<usize>(), room);
                 assert!(endings.len() == 1 || endings[0] != endings[1]);
             }
         }

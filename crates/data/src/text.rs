@@ -24,11 +24,7 @@ impl Text {
             files.push(file);
         }
         let files = Joined::new(files, |file| file.bytes().len());
-        Ok(Self {
-            range: 0..files.len(),
-            files,
-            part: "",
-        })
+        Ok(Self { range: 0..files.len(), files, part: "" })
     }
 
     /// Splits the text into the first floor(0.9 n) of its n bytes for training and the rest for validation.
@@ -48,19 +44,8 @@ impl Text {
         }
         let middle = self.range.start + (u128::from(n) * 9 / 10) as u64;
         let (train, valid) = (self.range.start..middle, middle..self.range.end);
-        let held_out = Self {
-            range: valid,
-            part: "the held-out tenth of ",
-            ..self.clone()
-        };
-        Ok((
-            Self {
-                range: train,
-                part: "the first nine tenths of ",
-                ..self
-            },
-            held_out,
-        ))
+        let held_out = Self { range: valid, part: "the held-out tenth of ", ..self.clone() };
+        Ok((Self { range: train, part: "the first nine tenths of ", ..self }, held_out))
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -73,12 +58,11 @@ impl Text {
 
     /// Reads the tokens from `start` on, which end before [`Text::len`].
     pub(crate) fn read(&self, start: u64, out: &mut [u32]) {
-        self.files
-            .read(self.range.start + start, out, |file, first, out| {
-                for (token, byte) in out.iter_mut().zip(&file.bytes()[first..]) {
-                    *token = u32::from(*byte);
-                }
-            });
+        self.files.read(self.range.start + start, out, |file, first, out| {
+            for (token, byte) in out.iter_mut().zip(&file.bytes()[first..]) {
+                *token = u32::from(*byte);
+            }
+        });
     }
 }
 
@@ -86,11 +70,7 @@ fn check_bytes(file: &Mapped, vocab_size: usize) -> Result<(), DataError> {
     if vocab_size > usize::from(u8::MAX) {
         return Ok(());
     }
-    match file
-        .bytes()
-        .iter()
-        .position(|byte| usize::from(*byte) >= vocab_size)
-    {
+    match file.bytes().iter().position(|byte| usize::from(*byte) >= vocab_size) {
         None => Ok(()),
         Some(position) => Err(DataError::TokenOutOfRange {
             location: file.path.display().to_string(),
@@ -139,15 +119,7 @@ mod tests {
 
     #[test]
     fn the_last_tenth_is_held_out() {
-        for (n, trained) in [
-            (2usize, 1),
-            (9, 8),
-            (10, 9),
-            (11, 9),
-            (19, 17),
-            (20, 18),
-            (1003, 902),
-        ] {
+        for (n, trained) in [(2usize, 1), (9, 8), (10, 9), (11, 9), (19, 17), (20, 18), (1003, 902)] {
             let folder = tempfile::tempdir().unwrap();
             let bytes: Vec<u8> = (0..n).map(|i| (i % 251) as u8).collect();
             let (first, second) = bytes.split_at(n.div_ceil(3));
@@ -163,14 +135,7 @@ mod tests {
     fn a_single_byte_cannot_be_split() {
         let folder = tempfile::tempdir().unwrap();
         let text = Text::open(&files(&folder, &[b"a"]), 256).unwrap();
-        assert!(matches!(
-            text.split(),
-            Err(DataError::TooShort {
-                expected: 2,
-                got: 1,
-                ..
-            })
-        ));
+        assert!(matches!(text.split(), Err(DataError::TooShort { expected: 2, got: 1, .. })));
     }
 
     #[test]

@@ -29,11 +29,7 @@ impl FromStr for Tokenizer {
         match word {
             "bytes" => Ok(Self::Bytes),
             "none" => Ok(Self::None),
-            _ => Err(DataError::Word {
-                name: "tokenizer",
-                expected: "bytes or none",
-                got: word.into(),
-            }),
+            _ => Err(DataError::Word { name: "tokenizer", expected: "bytes or none", got: word.into() }),
         }
     }
 }

@@ -46,21 +46,12 @@ impl Windows {
     ///
     /// # Errors
     /// Slices of another length than T, and an index not below [`Windows::count`].
-    pub fn fill(
-        &self,
-        index: u64,
-        tokens: &mut [u32],
-        targets: &mut [u32],
-    ) -> Result<(), DataError> {
+    pub fn fill(&self, index: u64, tokens: &mut [u32], targets: &mut [u32]) -> Result<(), DataError> {
         has_length("tokens", tokens, self.time)?;
         has_length("targets", targets, self.time)?;
         if index >= self.count() {
             let expected = format!("below the {} windows", self.count());
-            return Err(DataError::Argument {
-                name: "window",
-                expected,
-                got: index,
-            });
+            return Err(DataError::Argument { name: "window", expected, got: index });
         }
         read_pair(&self.corpus, index * self.time as u64, tokens, targets);
         Ok(())
@@ -100,21 +91,8 @@ mod tests {
 
     #[test]
     fn impossible_arguments_are_named() {
-        assert!(matches!(
-            Windows::new(corpus(5), 0),
-            Err(DataError::Argument {
-                name: "seq_len",
-                ..
-            })
-        ));
-        assert!(matches!(
-            Windows::new(corpus(5), 5),
-            Err(DataError::TooShort {
-                expected: 6,
-                got: 5,
-                ..
-            })
-        ));
+        assert!(matches!(Windows::new(corpus(5), 0), Err(DataError::Argument { name: "seq_len", .. })));
+        assert!(matches!(Windows::new(corpus(5), 5), Err(DataError::TooShort { expected: 6, got: 5, .. })));
         let windows = Windows::new(corpus(6), 5).unwrap();
         assert_eq!(windows.count(), 1);
         let fault = |index, x, y| match windows.fill(index, &mut vec![0; x], &mut vec![0; y]) {

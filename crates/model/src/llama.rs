@@ -164,11 +164,7 @@ pub fn record_generation(
     Ok(GenerationTensors { tokens, position, logits, rope })
 }
 
-fn batch_tensor(
-    r: &mut Recorder,
-    name: &str,
-    shape: &[(&'static str, usize)],
-) -> Result<TensorId, ScheduleError> {
+fn batch_tensor(r: &mut Recorder, name: &str, shape: &[(&'static str, usize)]) -> Result<TensorId, ScheduleError> {
     r.new_tensor(name, Role::Batch, DType::U32, shape)
 }
 

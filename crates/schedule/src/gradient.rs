@@ -4,7 +4,7 @@
 //! without a copy: several tensors then share one gradient tensor, and whoever must add to it while another still has
 //! to read it gets a copy first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use evenkeel_shaders::{Card, Params, accumulate};
 
@@ -154,14 +154,14 @@ impl Recorder {
             return Ok(());
         }
         let dy = self.gradient_of(y)?;
-        if self.gradients.of.contains_key(&x) {
-            if let Some(target) = self.gradient_target(x)? {
-                self.record_accumulate(dy, target.tensor, true)?;
-            }
-        } else {
-            self.gradients.of.insert(x, dy);
+        if let Entry::Vacant(first) = self.gradients.of.entry(x) {
+            first.insert(dy);
+            return Ok(());
         }
-        Ok(())
+        match self.gradient_target(x)? {
+            Some(target) => self.record_accumulate(dy, target.tensor, true),
+            None => Ok(()),
+        }
     }
 
     fn new_gradient(&mut self, x: TensorId) -> Result<TensorId, ScheduleError> {

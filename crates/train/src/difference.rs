@@ -96,8 +96,7 @@ async fn compare_outputs(
         let expected = cpu.read(view.tensor).await?;
         let nmse = nmse(&adapter.read(view.tensor).await?, &expected, view);
         adapter.write(view.tensor, &expected)?;
-        // A NaN differs, too.
-        if !(nmse <= limit) {
+        if nmse > limit || nmse.is_nan() {
             return Ok(Some(Difference {
                 step: index,
                 kernel: step.card.name,

@@ -134,7 +134,9 @@ pub enum TrainError {
         got: &'static str,
     },
     /// Memory that does not suffice.
-    #[error("memory: expected at most the {free} bytes that are free, got a plan of {planned}; a smaller batch_size fits")]
+    #[error(
+        "memory: expected at most the {free} bytes that are free, got a plan of {planned}; a smaller batch_size fits"
+    )]
     Memory {
         /// Planned.
         planned: u64,
@@ -146,8 +148,6 @@ pub enum TrainError {
 impl TrainError {
     /// `error` of writing or reading settings, on one line.
     pub(crate) fn settings_format(error: impl std::fmt::Display) -> Self {
-        Self::SettingsFormat {
-            reason: error.to_string().trim().replace('\n', " "),
-        }
+        Self::SettingsFormat { reason: error.to_string().trim().replace('\n', " ") }
     }
 }

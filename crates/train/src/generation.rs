@@ -1,7 +1,10 @@
 //! Text from a model, one token at a time, without a cache: every token runs the whole context.
 
 use evenkeel_schedule::Phase;
-use rand_chacha::{ChaCha8Rng, rand_core::{Rng, SeedableRng}};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::{Executor, Program, TrainError};
 

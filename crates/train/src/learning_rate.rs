@@ -31,11 +31,7 @@ mod tests {
     use super::*;
 
     fn schedule(kind: ScheduleKind, warmup_steps: u64, min_lr_ratio: f64) -> ScheduleSettings {
-        ScheduleSettings {
-            kind,
-            warmup_steps,
-            min_lr_ratio,
-        }
+        ScheduleSettings { kind, warmup_steps, min_lr_ratio }
     }
 
     /// A handful of f64 operations on values of about 1: a few units of 2.2e-16.
@@ -51,10 +47,7 @@ mod tests {
         assert_close(at(5), 1.0);
         assert_close(at(10), 2.0);
         // A quarter of the way: (1 + cos(pi / 4)) / 2.
-        assert_close(
-            at(35),
-            2.0 * (0.1 + 0.9 * (0.5 + std::f64::consts::SQRT_2 / 4.0)),
-        );
+        assert_close(at(35), 2.0 * (0.1 + 0.9 * (0.5 + std::f64::consts::SQRT_2 / 4.0)));
         assert_close(at(60), 2.0 * 0.55);
         assert_close(at(110), 0.2);
         assert!((11..110).all(|step| at(step + 1) < at(step)));

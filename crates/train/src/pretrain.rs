@@ -370,8 +370,7 @@ impl Run<'_> {
             tokenizer: self.setup_tokenizer,
         };
         let config = &self.program.config;
-        let parts =
-            CheckpointParts { config, model: &refs(&model), optimizer: &refs(&optimizer), trainer: &trainer };
+        let parts = CheckpointParts { config, model: &refs(&model), optimizer: &refs(&optimizer), trainer: &trainer };
         let path = checkpoint::save(&self.folder, &parts)?;
         self.saved = record.step;
         checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints)?;

@@ -18,8 +18,8 @@ use crate::error::TrainError;
 use layers::Values;
 
 pub use keys::{
-    DataSettings, InitScheme, InitSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
-    PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, key_table,
+    DataSettings, InitScheme, InitSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order, PresetName,
+    ScheduleKind, ScheduleSettings, Settings, TrainSettings, key_table,
 };
 pub use presets::{Preset, presets};
 
@@ -71,10 +71,7 @@ impl Settings {
     /// # Errors
     /// As [`Self::resolve`].
     pub fn from_run_file(path: &Path) -> Result<Self, TrainError> {
-        Self::resolve(&Sources {
-            file: Some(path.to_owned()),
-            ..Sources::default()
-        })
+        Self::resolve(&Sources { file: Some(path.to_owned()), ..Sources::default() })
     }
 
     /// The resolved run file: every key, paths absolute. Resolving it gives the same settings.
@@ -99,10 +96,7 @@ impl Settings {
             "torch_dtype": "float32",
         });
         // All other keys of `[model]` have Hugging Face's names.
-        let shape = ModelSettings {
-            preset: None,
-            ..self.model.clone()
-        };
+        let shape = ModelSettings { preset: None, ..self.model.clone() };
         for (name, value) in serde_json::to_value(shape).ok()?.as_object()? {
             if !value.is_null() {
                 config[name] = value.clone();
@@ -113,12 +107,7 @@ impl Settings {
 
     /// Checks what one key asks of another.
     fn check(&self) -> Result<(), TrainError> {
-        let TrainSettings {
-            batch_size,
-            grad_accumulation,
-            seq_len,
-            ..
-        } = self.train;
+        let TrainSettings { batch_size, grad_accumulation, seq_len, .. } = self.train;
         if let Some(positions) = self.model.max_position_embeddings
             && seq_len > positions
         {
@@ -132,9 +121,7 @@ impl Settings {
         // Below 2^32, rows and tokens of a step can be counted in u32 on the device.
         let tokens = [batch_size, grad_accumulation, seq_len]
             .iter()
-            .fold(1, |product: u128, &factor| {
-                product.saturating_mul(factor as u128)
-            });
+            .fold(1, |product: u128, &factor| product.saturating_mul(factor as u128));
         if tokens > u128::from(u32::MAX) {
             return Err(TrainError::Setting {
                 name: "train.batch_size".to_owned(),

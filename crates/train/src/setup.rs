@@ -93,8 +93,7 @@ impl Setup {
                 origin: "lower it".to_owned(),
             });
         }
-        let sources =
-            evenkeel_data::Sources { train: settings.data.train.clone(), valid: settings.data.valid.clone() };
+        let sources = evenkeel_data::Sources { train: settings.data.train.clone(), valid: settings.data.valid.clone() };
         let (corpus, valid) = evenkeel_data::open(&sources, config.vocab_size)?;
         let tokenizer = corpus.tokenizer();
         let order = match settings.data.order {

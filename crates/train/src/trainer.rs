@@ -111,12 +111,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Data that cannot be read, a device that is lost.
-    pub(crate) fn write_batch(
-        &mut self,
-        executor: &mut Executor,
-        step: u64,
-        micro: u32,
-    ) -> Result<bool, TrainError> {
+    pub(crate) fn write_batch(&mut self, executor: &mut Executor, step: u64, micro: u32) -> Result<bool, TrainError> {
         let HostBatch { tokens, targets, order, starts } = &mut self.host;
         let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?.0;
         executor.write(self.training.tokens.ids, tokens)?;
@@ -136,11 +131,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub async fn first_non_finite(
-        &mut self,
-        executor: &mut Executor,
-        step: u64,
-    ) -> Result<Option<String>, TrainError> {
+    pub async fn first_non_finite(&mut self, executor: &mut Executor, step: u64) -> Result<Option<String>, TrainError> {
         let schedule = executor.schedule().clone();
         for spec in schedule.tensors().filter(|(_, tensor)| tensor.role == evenkeel_schedule::Role::Parameter) {
             let (id, tensor) = spec;

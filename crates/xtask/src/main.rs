@@ -61,7 +61,19 @@ fn run(mut command: Command) -> Result<(), String> {
 
 fn lint() -> Result<(), String> {
     run(cargo(&["fmt", "--all", "--check"]))?;
+    run(format_kernels()?)?;
     run(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Cards are declared by a macro, where `cargo fmt` does not look for files.
+fn format_kernels() -> Result<Command, String> {
+    let folder = root().join("shaders");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut cards: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    cards.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let mut command = Command::new("rustfmt");
+    command.args(["--edition", "2024", "--check"]).args(cards).current_dir(root());
+    Ok(command)
 }
 
 fn check() -> Result<(), String> {

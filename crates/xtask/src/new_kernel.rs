@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 const WGSL: &str = include_str!("templates/kernel.wgsl");
 const CARD: &str = include_str!("templates/kernel.rs.txt");
+/// What the list of kernels in `shaders/lib.rs` begins with.
+const LIST: &str = "$each! {\n";
 
 /// Writes a kernel that doubles its input: it passes the harness from the first moment.
 pub(crate) fn write(root: &Path, name: &str) -> Result<(), String> {
@@ -27,13 +29,13 @@ pub(crate) fn write(root: &Path, name: &str) -> Result<(), String> {
 fn list(path: &Path, name: &str) -> Result<(), String> {
     let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(|error| fault(&error))?;
-    let start = text.find("\nkernels! {\n").ok_or_else(|| fault(&"expected a kernels! list, got none"))?;
-    let body = start + "\nkernels! {\n".len();
-    let end = body + text[body..].find('}').ok_or_else(|| fault(&"expected the end of kernels!, got none"))?;
+    let start = text.find(LIST).ok_or_else(|| fault(&"expected a kernels! list, got none"))?;
+    let body = start + LIST.len();
+    let end = body + text[body..].find("        }").ok_or_else(|| fault(&"expected the end of kernels!, got none"))?;
     let mut names: Vec<&str> = text[body..end].split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     names.push(name);
     names.sort_unstable();
-    let list: String = names.iter().map(|name| format!("    {name},\n")).collect();
+    let list: String = names.iter().map(|name| format!("            {name},\n")).collect();
     fs::write(path, format!("{}{list}{}", &text[..body], &text[end..])).map_err(|error| fault(&error))?;
     println!("listed {name} in {}", path.display());
     Ok(())

@@ -22,27 +22,12 @@ pub(super) enum Piece {
     /// A word of the cast, by its place in [`CAST`].
     Cast { place: usize, capital: bool },
     /// A word of a table; `draw` is 0 or 1 for the first or second drawn row.
-    Cell {
-        table: usize,
-        column: usize,
-        draw: usize,
-        capital: bool,
-    },
+    Cell { table: usize, column: usize, draw: usize, capital: bool },
 }
 
 /// The slots that the characters fill: those of the hero, then the same of the friend.
-pub(super) const CAST: [&str; 10] = [
-    "hero",
-    "kind",
-    "he",
-    "him",
-    "his",
-    "friend",
-    "friend.kind",
-    "friend.he",
-    "friend.him",
-    "friend.his",
-];
+pub(super) const CAST: [&str; 10] =
+    ["hero", "kind", "he", "him", "his", "friend", "friend.kind", "friend.he", "friend.him", "friend.his"];
 
 /// Rows of words that belong together; there are at least two.
 pub(super) struct Table {
@@ -72,26 +57,20 @@ pub(super) const GENDERS: [Gender; 2] = [
         him: "her",
         his: "her",
         child: "girl",
-        names: [
-            "Lily", "Mia", "Anna", "Sue", "Rose", "Lucy", "Emma", "Molly", "Daisy", "Bella",
-            "Ruby", "Nora",
-        ],
+        names: ["Lily", "Mia", "Anna", "Sue", "Rose", "Lucy", "Emma", "Molly", "Daisy", "Bella", "Ruby", "Nora"],
     },
     Gender {
         he: "he",
         him: "him",
         his: "his",
         child: "boy",
-        names: [
-            "Tom", "Tim", "Ben", "Sam", "Max", "Jack", "Leo", "Finn", "Toby", "Bob", "Hugo", "Fred",
-        ],
+        names: ["Tom", "Tim", "Ben", "Sam", "Max", "Jack", "Leo", "Finn", "Toby", "Bob", "Hugo", "Fred"],
     },
 ];
 
 /// What a character is if it is not a child.
-pub(super) const ANIMALS: [&str; 10] = [
-    "rabbit", "fox", "bear", "mouse", "duck", "cat", "dog", "frog", "pig", "squirrel",
-];
+pub(super) const ANIMALS: [&str; 10] =
+    ["rabbit", "fox", "bear", "mouse", "duck", "cat", "dog", "frog", "pig", "squirrel"];
 
 /// The sentences with which stories end. Entry i has i + [`SHORTEST_ENDING`] bytes with the space before it, so that
 /// the last story of a chunk can be made to end exactly where the chunk ends.
@@ -145,12 +124,10 @@ fn parse(text: &'static str) -> Vec<Section> {
             continue;
         };
         match mark {
-            "@" => section
-                .tables
-                .extend(rest.split_once(" = ").map(|(columns, rows)| {
-                    let rows = rows.split("; ").map(|row| row.split(", ").collect());
-                    (columns.split(' ').collect(), rows.collect())
-                })),
+            "@" => section.tables.extend(rest.split_once(" = ").map(|(columns, rows)| {
+                let rows = rows.split("; ").map(|row| row.split(", ").collect());
+                (columns.split(' ').collect(), rows.collect())
+            })),
             "-" => section.lines.push(vec![rest]),
             _ => {
                 if let Some(line) = section.lines.last_mut() {
@@ -164,15 +141,9 @@ fn parse(text: &'static str) -> Vec<Section> {
 
 fn compile(shared: &Section, plot: &Section) -> Plot {
     let tables: Vec<&RawTable> = shared.tables.iter().chain(&plot.tables).collect();
-    let texts =
-        |texts: &Vec<&'static str>| texts.iter().map(|text| resolve(text, &tables)).collect();
+    let texts = |texts: &Vec<&'static str>| texts.iter().map(|text| resolve(text, &tables)).collect();
     Plot {
-        tables: tables
-            .iter()
-            .map(|(_, rows)| Table {
-                rows: rows.iter().map(texts).collect(),
-            })
-            .collect(),
+        tables: tables.iter().map(|(_, rows)| Table { rows: rows.iter().map(texts).collect() }).collect(),
         lines: shared.lines.iter().chain(&plot.lines).map(texts).collect(),
     }
 }
@@ -197,17 +168,10 @@ fn resolve_slot(slot: &'static str, tables: &[&RawTable]) -> Piece {
     if let Some(place) = CAST.iter().position(|name| *name == slot_name) {
         return Piece::Cast { place, capital };
     }
-    let (name, draw) = slot_name
-        .strip_suffix('2')
-        .map_or((&*slot_name, 0), |name| (name, 1));
+    let (name, draw) = slot_name.strip_suffix('2').map_or((&*slot_name, 0), |name| (name, 1));
     let cell = tables.iter().enumerate().find_map(|(table, (columns, _))| {
         let column = columns.iter().position(|column| *column == name)?;
-        Some(Piece::Cell {
-            table,
-            column,
-            draw,
-            capital,
-        })
+        Some(Piece::Cell { table, column, draw, capital })
     });
     cell.unwrap_or(Piece::Letters(slot))
 }
@@ -230,18 +194,8 @@ mod tests {
         );
         let sections = parse(FILE);
         assert_eq!(sections.len(), count("# "));
-        assert_eq!(
-            sections.iter().map(|s| s.tables.len()).sum::<usize>(),
-            count("@ ")
-        );
-        assert_eq!(
-            sections
-                .iter()
-                .flat_map(|s| &s.lines)
-                .map(Vec::len)
-                .sum::<usize>(),
-            count("- ") + count("/ ")
-        );
+        assert_eq!(sections.iter().map(|s| s.tables.len()).sum::<usize>(), count("@ "));
+        assert_eq!(sections.iter().flat_map(|s| &s.lines).map(Vec::len).sum::<usize>(), count("- ") + count("/ "));
     }
 
     #[test]
@@ -252,14 +206,8 @@ mod tests {
             let mut names: HashSet<&str> = CAST.into();
             for (columns, rows) in shared.tables.iter().chain(&plot.tables) {
                 assert!(rows.len() >= 2, "{columns:?}: two rows are drawn");
-                assert!(
-                    rows.iter().all(|row| row.len() == columns.len()),
-                    "{columns:?}"
-                );
-                assert!(
-                    columns.iter().all(|column| names.insert(column)),
-                    "{columns:?}"
-                );
+                assert!(rows.iter().all(|row| row.len() == columns.len()), "{columns:?}");
+                assert!(columns.iter().all(|column| names.insert(column)), "{columns:?}");
             }
         }
     }
@@ -275,9 +223,7 @@ mod tests {
                     Piece::Letters(letters) => letters.len(),
                     _ => 0,
                 };
-                let outside = text
-                    .split('{')
-                    .map(|part| part.split_once('}').map_or(part, |(_, after)| after));
+                let outside = text.split('{').map(|part| part.split_once('}').map_or(part, |(_, after)| after));
                 assert_eq!(
                     resolve(text, &tables).iter().map(letters).sum::<usize>(),
                     outside.map(str::len).sum::<usize>(),

@@ -43,18 +43,10 @@ impl Scene {
         let mut cast = [""; CAST.len()];
         let halves = cast.chunks_exact_mut(CAST.len() / 2);
         for (slots, (gender, name)) in halves.zip(genders.into_iter().zip(names)) {
-            let kind = if dice.below(2) == 0 {
-                gender.child
-            } else {
-                *dice.pick(&ANIMALS)
-            };
+            let kind = if dice.below(2) == 0 { gender.child } else { *dice.pick(&ANIMALS) };
             slots.copy_from_slice(&[gender.names[name], kind, gender.he, gender.him, gender.his]);
         }
-        let rows = plot
-            .tables
-            .iter()
-            .map(|table| dice.two_below(table.rows.len()))
-            .collect();
+        let rows = plot.tables.iter().map(|table| dice.two_below(table.rows.len())).collect();
         Self { plot, cast, rows }
     }
 
@@ -71,24 +63,13 @@ impl Scene {
                     out.extend_from_slice(self.cast[place].as_bytes());
                     capital
                 }
-                Piece::Cell {
-                    table,
-                    column,
-                    draw,
-                    capital,
-                } => {
-                    self.write(
-                        &self.plot.tables[table].rows[self.rows[table][draw]][column],
-                        out,
-                    );
+                Piece::Cell { table, column, draw, capital } => {
+                    self.write(&self.plot.tables[table].rows[self.rows[table][draw]][column], out);
                     capital
                 }
             };
             if capital {
-                out[start..]
-                    .iter_mut()
-                    .take(1)
-                    .for_each(|byte| byte.make_ascii_uppercase());
+                out[start..].iter_mut().take(1).for_each(|byte| byte.make_ascii_uppercase());
             }
         }
     }
@@ -123,10 +104,7 @@ mod tests {
                     let mut out = Vec::new();
                     scene.write(text, &mut out);
                     let out = String::from_utf8_lossy(&out).into_owned();
-                    assert!(
-                        out.starts_with(|c: char| c.is_ascii_uppercase() || c == '"'),
-                        "{out}"
-                    );
+                    assert!(out.starts_with(|c: char| c.is_ascii_uppercase() || c == '"'), "{out}");
                     assert!(!out.contains("  ") && !out.contains(['{', '}']), "{out}");
                     for vowel in ["a", "e", "i", "o", "u"] {
                         assert!(!out.contains(&format!(" a {vowel}")), "{out}");
@@ -146,9 +124,6 @@ mod tests {
             assert!(a != b && a < 5 && b < 5);
         }
         // Binomial: the standard deviation is sqrt(70000 * 1/7 * 6/7) = 93; five of them.
-        assert!(
-            counts.iter().all(|&count| count.abs_diff(10_000) < 465),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 465), "{counts:?}");
     }
 }

@@ -27,12 +27,7 @@ pub struct LossTensors {
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn next_token_loss(
-    r: &mut Recorder,
-    x: TensorId,
-    w: TensorId,
-    tensors: LossTensors,
-) -> Result<(), ScheduleError> {
+pub fn next_token_loss(r: &mut Recorder, x: TensorId, w: TensorId, tensors: LossTensors) -> Result<(), ScheduleError> {
     let (rows, channels) = matrix(r, x);
     let (vocabulary, _) = matrix(r, w);
     let stride = vocabulary.next_multiple_of(4);

@@ -43,18 +43,8 @@ pub(super) fn all(sources: &Sources) -> Result<Vec<Given>, TrainError> {
 }
 
 impl Given {
-    fn new(
-        key: &'static Key,
-        value: &Value,
-        layer: Layer,
-        origin: &str,
-    ) -> Result<Self, TrainError> {
-        Ok(Self {
-            key,
-            value: key.accept(value, origin)?,
-            layer,
-            origin: origin.to_owned(),
-        })
+    fn new(key: &'static Key, value: &Value, layer: Layer, origin: &str) -> Result<Self, TrainError> {
+        Ok(Self { key, value: key.accept(value, origin)?, layer, origin: origin.to_owned() })
     }
 }
 
@@ -84,22 +74,14 @@ fn from_file(path: &Path, given: &mut Vec<Given>) -> Result<(), TrainError> {
 }
 
 fn read(path: &Path) -> Result<Table, TrainError> {
-    let bytes = fs::read(path).map_err(|source| TrainError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| TrainError::NotUtf8 {
-        path: path.to_owned(),
-        offset: error.utf8_error().valid_up_to(),
-    })?;
+    let bytes = fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| TrainError::NotUtf8 { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;
     text.parse().map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start.min(text.len()));
         TrainError::NotToml {
             path: path.to_owned(),
-            line: 1 + text.as_bytes()[..start]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count(),
+            line: 1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count(),
             reason: error.message().replace('\n', " "),
         }
     })
@@ -108,9 +90,7 @@ fn read(path: &Path) -> Result<Table, TrainError> {
 /// `section.key=value`, where value is TOML, or else a bare string unless it starts like a TOML string, list or table.
 fn from_set(text: &str) -> Result<Given, TrainError> {
     let origin = "--set";
-    let split = text
-        .split_once('=')
-        .map(|(name, value)| (name.trim(), value.trim()));
+    let split = text.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
     let Some((name, value)) = split.filter(|(name, _)| !name.is_empty()) else {
         return Err(TrainError::Setting {
             name: origin.to_owned(),
@@ -123,10 +103,7 @@ fn from_set(text: &str) -> Result<Given, TrainError> {
     let value = match value.parse::<Value>() {
         Ok(value) => value,
         Err(error) if value.starts_with(['"', '\'', '[', '{']) => {
-            let got = format!(
-                "{value:?}, not TOML: {}",
-                error.message().replace('\n', " ")
-            );
+            let got = format!("{value:?}, not TOML: {}", error.message().replace('\n', " "));
             return Err(key.error(key.expected(), got, origin));
         }
         Err(_) => Value::String(value.to_owned()),
@@ -135,13 +112,7 @@ fn from_set(text: &str) -> Result<Given, TrainError> {
 }
 
 fn from_flags(flags: &Flags, given: &mut Vec<Given>) -> Result<(), TrainError> {
-    let Flags {
-        preset,
-        data,
-        valid,
-        steps,
-        seed,
-    } = flags;
+    let Flags { preset, data, valid, steps, seed } = flags;
     let mut push = |name: &str, value: &Value, origin: &str| {
         given.push(Given::new(find(name, origin)?, value, Layer::Flag, origin)?);
         Ok::<(), TrainError>(())
@@ -149,18 +120,12 @@ fn from_flags(flags: &Flags, given: &mut Vec<Given>) -> Result<(), TrainError> {
     if let Some(preset) = preset {
         push("model.preset", &Value::String(preset.clone()), "--preset")?;
     }
-    for (name, paths, origin) in [
-        ("data.train", data, "--data"),
-        ("data.valid", valid, "--valid"),
-    ] {
+    for (name, paths, origin) in [("data.train", data, "--data"), ("data.valid", valid, "--valid")] {
         if !paths.is_empty() {
             push(name, &utf8(name, paths, origin)?, origin)?;
         }
     }
-    for (name, integer, origin) in [
-        ("train.steps", steps, "--steps"),
-        ("train.seed", seed, "--seed"),
-    ] {
+    for (name, integer, origin) in [("train.steps", steps, "--steps"), ("train.seed", seed, "--seed")] {
         if let Some(integer) = integer {
             push(name, &Value::Integer(*integer), origin)?;
         }
@@ -179,17 +144,11 @@ fn utf8(name: &str, paths: &[PathBuf], origin: &str) -> Result<Value, TrainError
             origin: origin.to_owned(),
         }),
     };
-    paths
-        .iter()
-        .map(path)
-        .collect::<Result<_, _>>()
-        .map(Value::Array)
+    paths.iter().map(path).collect::<Result<_, _>>().map(Value::Array)
 }
 
 fn find(full_name: &str, origin: &str) -> Result<&'static Key, TrainError> {
-    KEYS.iter()
-        .find(|key| key.full_name() == full_name)
-        .ok_or_else(|| unknown_key(full_name, origin))
+    KEYS.iter().find(|key| key.full_name() == full_name).ok_or_else(|| unknown_key(full_name, origin))
 }
 
 /// The nearest key is one of the same name in another section, or else the one with the fewest edits.
@@ -200,24 +159,12 @@ fn unknown_key(given: &str, origin: &str) -> TrainError {
         let edits = strsim::damerau_levenshtein(&full_name, given);
         (Some(key.name) != name, edits, full_name)
     });
-    unknown(
-        given,
-        "key",
-        nearest.min().map(|(_, _, full_name)| full_name),
-        origin,
-    )
+    unknown(given, "key", nearest.min().map(|(_, _, full_name)| full_name), origin)
 }
 
 fn unknown_section(given: &str, origin: &str) -> TrainError {
-    let nearest = SECTIONS
-        .iter()
-        .min_by_key(|section| strsim::damerau_levenshtein(section, given));
-    unknown(
-        given,
-        "section",
-        nearest.map(|section| (*section).to_owned()),
-        origin,
-    )
+    let nearest = SECTIONS.iter().min_by_key(|section| strsim::damerau_levenshtein(section, given));
+    unknown(given, "section", nearest.map(|section| (*section).to_owned()), origin)
 }
 
 fn unknown(given: &str, what: &'static str, nearest: Option<String>, origin: &str) -> TrainError {

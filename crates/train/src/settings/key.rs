@@ -62,18 +62,12 @@ pub(super) trait Setting {
 
 impl Setting for usize {
     // Shapes on the device are u32.
-    const KIND: Kind = Kind::Integer {
-        name: "u32",
-        max: u32::MAX as i64,
-    };
+    const KIND: Kind = Kind::Integer { name: "u32", max: u32::MAX as i64 };
 }
 
 impl Setting for u64 {
     // TOML integers are i64.
-    const KIND: Kind = Kind::Integer {
-        name: "integer",
-        max: i64::MAX,
-    };
+    const KIND: Kind = Kind::Integer { name: "integer", max: i64::MAX };
 }
 
 impl Setting for f64 {
@@ -105,9 +99,7 @@ impl Key {
     /// The type and bounds of the value, as errors and the table of keys word them.
     pub(super) fn expected(&self) -> String {
         let conditions: Vec<_> = self.conditions.iter().map(Condition::to_string).collect();
-        format!("{} {}", self.kind, conditions.join(" and "))
-            .trim_end()
-            .to_owned()
+        format!("{} {}", self.kind, conditions.join(" and ")).trim_end().to_owned()
     }
 
     /// The default as the table of keys shows it.
@@ -132,29 +124,18 @@ impl Key {
             (Kind::Number, &Value::Float(x)) => self.number(x),
             (Kind::Flag, Value::Boolean(_)) => Some(value.clone()),
             (Kind::Path, Value::String(path)) => absolute(path),
-            (Kind::Paths, Value::String(path)) => {
-                absolute(path).map(|path| Value::Array(vec![path]))
+            (Kind::Paths, Value::String(path)) => absolute(path).map(|path| Value::Array(vec![path])),
+            (Kind::Paths, Value::Array(paths)) => {
+                paths.iter().map(|path| absolute(path.as_str()?)).collect::<Option<_>>().map(Value::Array)
             }
-            (Kind::Paths, Value::Array(paths)) => paths
-                .iter()
-                .map(|path| absolute(path.as_str()?))
-                .collect::<Option<_>>()
-                .map(Value::Array),
-            (Kind::Choice(choices), Value::String(choice)) => {
-                choices.contains(&choice.as_str()).then(|| value.clone())
-            }
+            (Kind::Choice(choices), Value::String(choice)) => choices.contains(&choice.as_str()).then(|| value.clone()),
             _ => None,
         };
         accepted.ok_or_else(|| self.error(self.expected(), shown(value), origin))
     }
 
     /// The error that this key has an unfit value.
-    pub(super) fn error(
-        &self,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-        origin: &str,
-    ) -> TrainError {
+    pub(super) fn error(&self, expected: impl Into<String>, got: impl Into<String>, origin: &str) -> TrainError {
         TrainError::Setting {
             name: self.full_name(),
             expected: expected.into(),

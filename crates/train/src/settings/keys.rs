@@ -210,12 +210,7 @@ pub fn key_table() -> String {
     let rows: Vec<[String; 4]> = std::iter::once(head)
         .chain(KEYS.iter().map(|key| {
             let default = key.default_text().to_owned();
-            [
-                key.full_name(),
-                key.expected(),
-                default,
-                key.meaning.trim().to_owned(),
-            ]
+            [key.full_name(), key.expected(), default, key.meaning.trim().to_owned()]
         }))
         .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

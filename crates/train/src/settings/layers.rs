@@ -45,10 +45,7 @@ impl Values {
             let section = sections.entry(key.section.to_owned()).or_default();
             section.insert(key.name.to_owned(), value);
         }
-        Value::try_from(sections)
-            .map_err(TrainError::settings_format)?
-            .try_into()
-            .map_err(TrainError::settings_format)
+        Value::try_from(sections).map_err(TrainError::settings_format)?.try_into().map_err(TrainError::settings_format)
     }
 
     fn fill_defaults(&mut self) -> Result<(), TrainError> {
@@ -65,22 +62,11 @@ impl Values {
         let Some(preset) = self.0.get("model.preset") else {
             return Ok(());
         };
-        let name: PresetName = preset
-            .value
-            .clone()
-            .try_into()
-            .map_err(TrainError::settings_format)?;
+        let name: PresetName = preset.value.clone().try_into().map_err(TrainError::settings_format)?;
         let row = Preset::of(name).values();
         for key in KEYS {
-            if let Some((_, value)) = row
-                .iter()
-                .find(|(full_name, _)| *full_name == key.full_name())
-            {
-                self.fill(
-                    key,
-                    &Value::Integer((*value).into()),
-                    &format!("preset {}", name.name()),
-                )?;
+            if let Some((_, value)) = row.iter().find(|(full_name, _)| *full_name == key.full_name()) {
+                self.fill(key, &Value::Integer((*value).into()), &format!("preset {}", name.name()))?;
             }
         }
         Ok(())
@@ -91,9 +77,8 @@ impl Values {
             if let Fallback::Derived(formula, derive) = key.default
                 && !self.0.contains_key(&key.full_name())
             {
-                let value = derive(self).ok_or_else(|| {
-                    key.error("a value, as its default is not an integer", "none", formula)
-                })?;
+                let value = derive(self)
+                    .ok_or_else(|| key.error("a value, as its default is not an integer", "none", formula))?;
                 self.fill(key, &Value::Integer(value), formula)?;
             }
         }
@@ -124,13 +109,9 @@ fn drop_replaced_by_from(given: &mut Vec<Given>) -> Result<bool, TrainError> {
         return Ok(false);
     };
     let layer = from.layer;
-    for Given {
-        key, value, origin, ..
-    } in given.iter().filter(|given| given.layer >= layer)
-    {
+    for Given { key, value, origin, .. } in given.iter().filter(|given| given.layer >= layer) {
         if is_replaced_by_from(key) {
-            let expected =
-                "no value beside model.from, which stands for all other keys of model and init";
+            let expected = "no value beside model.from, which stands for all other keys of model and init";
             return Err(key.error(expected, shown(value), origin));
         }
     }

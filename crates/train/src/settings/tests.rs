@@ -9,10 +9,7 @@ use super::keys::KEYS;
 use super::*;
 
 fn with_set(set: &[&str]) -> Sources {
-    Sources {
-        set: set.iter().map(|&text| text.to_owned()).collect(),
-        ..Sources::default()
-    }
+    Sources { set: set.iter().map(|&text| text.to_owned()).collect(), ..Sources::default() }
 }
 
 fn resolve(set: &[&str]) -> Settings {
@@ -34,25 +31,12 @@ fn absolute(path: &str) -> PathBuf {
 #[test]
 fn defaults_are_those_of_the_issue() {
     let settings = resolve(&[]);
-    let ModelSettings {
-        preset,
-        ref from,
-        hidden_size,
-        head_dim,
-        max_position_embeddings,
-        ..
-    } = settings.model;
+    let ModelSettings { preset, ref from, hidden_size, head_dim, max_position_embeddings, .. } = settings.model;
     assert_eq!((preset, from), (Some(PresetName::Nano), &None));
-    assert_eq!(
-        (hidden_size, head_dim, max_position_embeddings),
-        (Some(128), Some(32), Some(128))
-    );
+    assert_eq!((hidden_size, head_dim, max_position_embeddings), (Some(128), Some(32), Some(128)));
     assert_eq!(settings.data.train, Vec::<PathBuf>::new());
     assert_eq!(settings.data.order, Order::Shuffled);
-    assert_eq!(
-        (settings.train.seq_len, settings.train.batch_size),
-        (128, 8)
-    );
+    assert_eq!((settings.train.seq_len, settings.train.batch_size), (128, 8));
     assert_eq!(settings.schedule.kind, ScheduleKind::Cosine);
     assert_eq!(settings.init.unwrap().scheme, InitScheme::Normal);
 }
@@ -87,14 +71,9 @@ fn presets_set_shape_sequence_and_batch() {
 
 #[test]
 fn presets_set_the_keys_that_say_so() {
-    let mut set_by_presets = Preset::of(PresetName::Nano)
-        .values()
-        .map(|(name, _)| name.to_owned());
-    let mut default_to_presets: Vec<_> = KEYS
-        .iter()
-        .filter(|key| matches!(key.default, Fallback::Preset))
-        .map(super::key::Key::full_name)
-        .collect();
+    let mut set_by_presets = Preset::of(PresetName::Nano).values().map(|(name, _)| name.to_owned());
+    let mut default_to_presets: Vec<_> =
+        KEYS.iter().filter(|key| matches!(key.default, Fallback::Preset)).map(super::key::Key::full_name).collect();
     set_by_presets.sort();
     default_to_presets.sort();
     assert_eq!(set_by_presets[..], default_to_presets[..]);
@@ -102,34 +81,17 @@ fn presets_set_the_keys_that_say_so() {
 
 #[test]
 fn each_layer_is_over_the_one_before() {
-    let (_folder, path) = run_file(
-        "[model]\npreset = 's'\nhidden_size = 320\n[train]\nsteps = 11\nseed = 21\nbatch_size = 31\n",
-    );
-    let mut sources = Sources {
-        file: Some(path),
-        ..Sources::default()
-    };
+    let (_folder, path) =
+        run_file("[model]\npreset = 's'\nhidden_size = 320\n[train]\nsteps = 11\nseed = 21\nbatch_size = 31\n");
+    let mut sources = Sources { file: Some(path), ..Sources::default() };
     let file = Settings::resolve(&sources).unwrap();
-    assert_eq!(
-        (file.train.steps, file.train.seed, file.train.batch_size),
-        (11, 21, 31)
-    );
-    assert_eq!(
-        (file.model.hidden_size, file.model.num_hidden_layers),
-        (Some(320), Some(6))
-    );
+    assert_eq!((file.train.steps, file.train.seed, file.train.batch_size), (11, 21, 31));
+    assert_eq!((file.model.hidden_size, file.model.num_hidden_layers), (Some(320), Some(6)));
     assert_eq!(file.train.seq_len, 256);
 
-    sources.set = vec![
-        "train.steps=12".into(),
-        "train.seed=22".into(),
-        "train.seed=23".into(),
-    ];
+    sources.set = vec!["train.steps=12".into(), "train.seed=22".into(), "train.seed=23".into()];
     let set = Settings::resolve(&sources).unwrap();
-    assert_eq!(
-        (set.train.steps, set.train.seed, set.train.batch_size),
-        (12, 23, 31)
-    );
+    assert_eq!((set.train.steps, set.train.seed, set.train.batch_size), (12, 23, 31));
 
     sources.flags = Flags {
         preset: Some("m".into()),
@@ -139,14 +101,8 @@ fn each_layer_is_over_the_one_before() {
         seed: None,
     };
     let flags = Settings::resolve(&sources).unwrap();
-    assert_eq!(
-        (flags.train.steps, flags.train.seed, flags.train.batch_size),
-        (13, 23, 31)
-    );
-    assert_eq!(
-        (flags.model.hidden_size, flags.model.num_hidden_layers),
-        (Some(320), Some(8))
-    );
+    assert_eq!((flags.train.steps, flags.train.seed, flags.train.batch_size), (13, 23, 31));
+    assert_eq!((flags.model.hidden_size, flags.model.num_hidden_layers), (Some(320), Some(8)));
     assert_eq!(flags.train.seq_len, 512);
     assert_eq!(flags.data.train, [absolute("a.txt"), absolute("b.txt")]);
     assert_eq!(flags.data.valid, [absolute("c.txt")]);
@@ -173,14 +129,8 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
         let written: toml::Table = text.parse().unwrap();
         for key in KEYS {
             let replaced = key.section == "init" || key.section == "model" && key.name != "from";
-            let present = written
-                .get(key.section)
-                .is_some_and(|section| section.get(key.name).is_some());
-            let expected = if settings.model.from.is_some() {
-                !replaced
-            } else {
-                key.name != "from"
-            };
+            let present = written.get(key.section).is_some_and(|section| section.get(key.name).is_some());
+            let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" };
             assert_eq!(present, expected, "{} in\n{text}", key.full_name());
         }
         let (_folder, path) = run_file(&text);
@@ -193,22 +143,10 @@ fn paths_become_absolute() {
     let settings = resolve(&["data.train=./runs/a.txt", "data.valid=/a/b.txt"]);
     assert!(settings.data.train[0].is_absolute());
     assert!(settings.data.train[0].ends_with("runs/a.txt"));
-    assert_eq!(
-        settings.data.valid,
-        [std::path::absolute("/a/b.txt").unwrap()]
-    );
-    assert_eq!(
-        resolve(&[r"data.train=C:\x.txt"]).data.train,
-        [std::path::absolute(r"C:\x.txt").unwrap()]
-    );
-    assert_eq!(
-        resolve(&["data.train='a.txt'"]).data.train,
-        [absolute("a.txt")]
-    );
-    assert_eq!(
-        resolve(&["data.train=a=b.txt"]).data.train,
-        [absolute("a=b.txt")]
-    );
+    assert_eq!(settings.data.valid, [std::path::absolute("/a/b.txt").unwrap()]);
+    assert_eq!(resolve(&[r"data.train=C:\x.txt"]).data.train, [std::path::absolute(r"C:\x.txt").unwrap()]);
+    assert_eq!(resolve(&["data.train='a.txt'"]).data.train, [absolute("a.txt")]);
+    assert_eq!(resolve(&["data.train=a=b.txt"]).data.train, [absolute("a=b.txt")]);
 }
 
 #[test]
@@ -228,17 +166,13 @@ fn numbers_at_their_bounds_are_accepted() {
         "train.seq_len=1",
         "train.batch_size=1",
     ]);
-    assert_eq!(
-        (settings.optimizer.lr, settings.schedule.min_lr_ratio),
-        (0.0, 1.0)
-    );
+    assert_eq!((settings.optimizer.lr, settings.schedule.min_lr_ratio), (0.0, 1.0));
     assert_eq!((settings.train.eval_every, settings.train.steps), (0, 1));
 }
 
 #[test]
 fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
-    let (_folder, path) =
-        run_file("[model]\npreset = 'l'\nvocab_size = 7\n[init]\nstd = 0.5\n[train]\nsteps = 5\n");
+    let (_folder, path) = run_file("[model]\npreset = 'l'\nvocab_size = 7\n[init]\nstd = 0.5\n[train]\nsteps = 5\n");
     let mut sources = with_set(&["model.from=runs/x/checkpoints/step-000005"]);
     sources.file = Some(path);
     let settings = Settings::resolve(&sources).unwrap();
@@ -257,18 +191,8 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
         rope_theta: None,
         tie_word_embeddings: None,
     };
-    assert_eq!(
-        (settings.model.clone(), settings.init.clone()),
-        (only_from, None)
-    );
-    assert_eq!(
-        (
-            settings.train.steps,
-            settings.train.seq_len,
-            settings.train.batch_size
-        ),
-        (5, 128, 8)
-    );
+    assert_eq!((settings.model.clone(), settings.init.clone()), (only_from, None));
+    assert_eq!((settings.train.steps, settings.train.seq_len, settings.train.batch_size), (5, 128, 8));
     assert_eq!(settings.model_config_json(), None);
     // The limit of the positions is the checkpoint's, unknown here.
     resolve(&["model.from=x", "train.seq_len=4096"]);
@@ -279,24 +203,14 @@ fn derived_defaults_follow_what_they_depend_on() {
     assert_eq!(resolve(&["train.steps=9"]).schedule.warmup_steps, 0);
     assert_eq!(resolve(&["train.steps=60"]).schedule.warmup_steps, 6);
     assert_eq!(resolve(&["train.steps=5000"]).schedule.warmup_steps, 100);
-    assert_eq!(
-        resolve(&["schedule.warmup_steps=90"]).schedule.warmup_steps,
-        90
-    );
+    assert_eq!(resolve(&["schedule.warmup_steps=90"]).schedule.warmup_steps, 90);
     assert_eq!(resolve(&["model.hidden_size=96"]).model.head_dim, Some(24));
-    assert_eq!(
-        resolve(&["model.hidden_size=97", "model.head_dim=8"])
-            .model
-            .head_dim,
-        Some(8)
-    );
+    assert_eq!(resolve(&["model.hidden_size=97", "model.head_dim=8"]).model.head_dim, Some(8));
 }
 
 #[test]
 fn the_model_is_handed_over_as_hugging_face_config() {
-    let config = resolve(&["model.rope_theta=500000", "model.tie_word_embeddings=true"])
-        .model_config_json()
-        .unwrap();
+    let config = resolve(&["model.rope_theta=500000", "model.tie_word_embeddings=true"]).model_config_json().unwrap();
     let expected = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
         "attention_bias": false, "mlp_bias": false, "torch_dtype": "float32",
@@ -310,19 +224,12 @@ fn the_model_is_handed_over_as_hugging_face_config() {
 #[test]
 fn the_key_table_has_a_row_per_key() {
     let table = key_table();
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
+    let rows: Vec<Vec<&str>> =
+        table.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect();
     assert_eq!(rows.len(), KEYS.len() + 2, "{table}");
     assert!(rows.iter().all(|row| row.len() == 4), "{table}");
     assert_eq!(rows[0], ["key", "value", "default", "meaning"]);
-    assert!(rows.contains(&vec![
-        "optimizer.beta1",
-        "finite f32 >= 0 and < 1",
-        "0.9",
-        "Decay of the first moment"
-    ]));
+    assert!(rows.contains(&vec!["optimizer.beta1", "finite f32 >= 0 and < 1", "0.9", "Decay of the first moment"]));
     assert!(rows.contains(&vec![
         "model.from",
         "path",

@@ -23,58 +23,31 @@ fn file_error(text: impl AsRef<[u8]>) -> String {
 
 #[test]
 fn unknown_names_are_answered_with_the_nearest() {
-    assert_eq!(
-        error(&["train.stepz=5"]),
-        "train.stepz: no such key, the nearest is train.steps (--set)"
-    );
+    assert_eq!(error(&["train.stepz=5"]), "train.stepz: no such key, the nearest is train.steps (--set)");
     assert!(error(&["model.lr=5"]).contains("the nearest is optimizer.lr"));
     assert!(error(&["optimiser.lr=5"]).contains("the nearest is optimizer.lr"));
     assert!(error(&["steps=5"]).contains("steps: no such key, the nearest is train.steps"));
-    assert!(
-        error(&["train.steps.x=5"])
-            .contains("train.steps.x: no such key, the nearest is train.steps")
-    );
-    assert_eq!(
-        file_error("[optimiser]\nlr = 1\n"),
-        "optimiser: no such section, the nearest is optimizer (FILE)"
-    );
+    assert!(error(&["train.steps.x=5"]).contains("train.steps.x: no such key, the nearest is train.steps"));
+    assert_eq!(file_error("[optimiser]\nlr = 1\n"), "optimiser: no such section, the nearest is optimizer (FILE)");
     assert!(file_error("[train]\nbatchsize = 1\n").contains("the nearest is train.batch_size"));
     assert!(file_error("steps = 1\n").contains("the nearest is train.steps"));
     assert!(file_error("\"a\\nb\" = 1\n").starts_with(r"a\nb: no such key"));
-    assert_eq!(
-        file_error("train = 5\n"),
-        "train: expected a section, got 5 (FILE)"
-    );
+    assert_eq!(file_error("train = 5\n"), "train: expected a section, got 5 (FILE)");
     assert!(error(&["train.steps"]).contains("expected section.key=value, got \"train.steps\""));
     assert!(error(&[" = 5"]).contains("expected section.key=value, got \" = 5\""));
 }
 
 #[test]
 fn wrong_types_name_key_type_and_value() {
-    assert_eq!(
-        error(&["train.steps=many"]),
-        "train.steps: expected integer >= 1, got \"many\" (--set)"
-    );
-    assert_eq!(
-        file_error("[train]\nbatch_size = 1.5\n"),
-        "train.batch_size: expected u32 >= 1, got 1.5 (FILE)"
-    );
+    assert_eq!(error(&["train.steps=many"]), "train.steps: expected integer >= 1, got \"many\" (--set)");
+    assert_eq!(file_error("[train]\nbatch_size = 1.5\n"), "train.batch_size: expected u32 >= 1, got 1.5 (FILE)");
     assert!(error(&["optimizer.lr='0.1'"]).contains("expected finite f32 >= 0, got \"0.1\""));
     assert!(error(&["model.tie_word_embeddings=1"]).contains("expected true or false, got 1"));
     assert!(error(&["data.train=2024"]).contains("expected path or list of paths, got 2024"));
     assert!(error(&["model.from=[]"]).contains("expected path, got []"));
-    assert!(
-        error(&["schedule.kind=linear"])
-            .contains("expected \"constant\" or \"cosine\", got \"linear\"")
-    );
-    assert!(
-        error(&["model.preset=xl"])
-            .contains("expected \"nano\" or \"s\" or \"m\" or \"l\", got \"xl\"")
-    );
-    assert!(
-        error(&["data.order=\"shuffled"])
-            .contains("data.order: expected \"shuffled\" or \"sequential\", got")
-    );
+    assert!(error(&["schedule.kind=linear"]).contains("expected \"constant\" or \"cosine\", got \"linear\""));
+    assert!(error(&["model.preset=xl"]).contains("expected \"nano\" or \"s\" or \"m\" or \"l\", got \"xl\""));
+    assert!(error(&["data.order=\"shuffled"]).contains("data.order: expected \"shuffled\" or \"sequential\", got"));
     assert!(file_error("[train]\nsteps = { a = 1 }\n").contains("got a table"));
     assert!(file_error("[data]\norder = \"\"\"a\nb\"\"\"\n").contains(r#"got "a\nb""#));
 }
@@ -105,19 +78,10 @@ fn numbers_out_of_range_are_refused() {
     for (key, values) in hyper_parameters {
         for value in values {
             let message = error(&[&format!("{key}={value}")]);
-            assert!(
-                message.starts_with(&format!("{key}: expected ")),
-                "{message}"
-            );
+            assert!(message.starts_with(&format!("{key}: expected ")), "{message}");
         }
     }
-    for size in [
-        "hidden_size",
-        "num_hidden_layers",
-        "num_key_value_heads",
-        "vocab_size",
-        "head_dim",
-    ] {
+    for size in ["hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size", "head_dim"] {
         assert!(error(&[&format!("model.{size}=0")]).contains("expected u32 >= 1, got 0"));
     }
 }
@@ -126,9 +90,7 @@ fn numbers_out_of_range_are_refused() {
 fn a_replaced_value_is_still_checked() {
     let mut sources = with_set(&["train.steps=none"]);
     sources.flags.steps = Some(5);
-    assert!(
-        error_of(&sources).contains("train.steps: expected integer >= 1, got \"none\" (--set)")
-    );
+    assert!(error_of(&sources).contains("train.steps: expected integer >= 1, got \"none\" (--set)"));
     sources.set = vec!["train.stepz=5".into()];
     assert!(error_of(&sources).contains("train.stepz: no such key"));
     sources.set.clear();
@@ -141,18 +103,12 @@ fn a_checkpoint_stands_alone_in_its_layer_and_above() {
     for beside in ["model.preset=s", "model.vocab_size=256", "init.std=0.1"] {
         let message = error(&["model.from=x", beside]);
         let key = beside.split_once('=').unwrap().0;
-        assert!(
-            message.starts_with(&format!("{key}: expected no value beside model.from")),
-            "{message}"
-        );
+        assert!(message.starts_with(&format!("{key}: expected no value beside model.from")), "{message}");
     }
     let mut sources = with_set(&["model.from=x"]);
     sources.flags.preset = Some("s".into());
     assert!(error_of(&sources).contains("got \"s\" (--preset)"));
-    assert!(
-        file_error("[model]\nfrom = 'x'\n[init]\nstd = 1\n")
-            .contains("init.std: expected no value")
-    );
+    assert!(file_error("[model]\nfrom = 'x'\n[init]\nstd = 1\n").contains("init.std: expected no value"));
 }
 
 #[test]
@@ -165,9 +121,7 @@ fn sequences_fit_the_positions_and_steps_fit_u32() {
     resolve(&["train.seq_len=129", "model.max_position_embeddings=129"]);
     resolve(&["train.batch_size=33554431"]);
     let message = error(&["train.batch_size=33554432"]);
-    assert!(message.starts_with(
-        "train.batch_size: expected at most 4294967295 tokens per step, got 4294967296"
-    ));
+    assert!(message.starts_with("train.batch_size: expected at most 4294967295 tokens per step, got 4294967296"));
     let largest = "4294967295";
     let message = error(&[
         &format!("train.batch_size={largest}"),
@@ -175,10 +129,7 @@ fn sequences_fit_the_positions_and_steps_fit_u32() {
         &format!("train.seq_len={largest}"),
         &format!("model.max_position_embeddings={largest}"),
     ]);
-    assert!(
-        message.contains("79228162458924105385300197375"),
-        "{message}"
-    );
+    assert!(message.contains("79228162458924105385300197375"), "{message}");
 }
 
 #[test]
@@ -187,16 +138,10 @@ fn unreadable_run_files_are_one_clear_line() {
     let missing = folder.path().join("missing.toml");
     for path in [missing.as_path(), folder.path()] {
         let message = Settings::from_run_file(path).unwrap_err().to_string();
-        assert!(
-            message.starts_with(&format!("{}: cannot be read: ", path.display())),
-            "{message}"
-        );
+        assert!(message.starts_with(&format!("{}: cannot be read: ", path.display())), "{message}");
         assert_eq!(message.lines().count(), 1);
     }
-    assert_eq!(
-        file_error(b"[train]\n# \xff\n"),
-        "FILE: expected UTF-8 text, got another byte at offset 10"
-    );
+    assert_eq!(file_error(b"[train]\n# \xff\n"), "FILE: expected UTF-8 text, got another byte at offset 10");
     assert!(file_error("[train]\nsteps = 5\nseed = = 1\n").starts_with("FILE: line 3: not TOML: "));
     assert!(file_error("[train]\nsteps = 5\nsteps = 6\n").starts_with("FILE: line 3: not TOML: "));
     assert!(file_error("[train\n").starts_with("FILE: line 1: not TOML: "));
@@ -206,10 +151,7 @@ fn unreadable_run_files_are_one_clear_line() {
 
 #[test]
 fn paths_are_strings_that_are_not_empty() {
-    assert!(
-        error(&["data.train="])
-            .contains("data.train: expected path or list of paths, got \"\" (--set)")
-    );
+    assert!(error(&["data.train="]).contains("data.train: expected path or list of paths, got \"\" (--set)"));
     assert!(error(&["data.train=['']"]).contains("got [\"\"]"));
     assert!(error(&["data.train=['a', 1]"]).contains("got [\"a\", 1]"));
 }

@@ -1,0 +1,206 @@
+//! The schedule as a whole: its printed form, its memory over a long run, its bits, and what the recorder refuses.
+
+use std::{error::Error, fs, path::Path, sync::Arc};
+
+use evenkeel_schedule::{DType, Dim, Operand::GradientTo, ParameterDecl, Params, Phase, Recorder, Role, Table};
+use evenkeel_shaders::{Device, accumulate, add};
+use evenkeel_train::{
+    Compute, Executor, Setup, Trainer,
+    settings::{Settings, Sources},
+};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const TINY: [&str; 9] = [
+    "model.hidden_size=16",
+    "model.intermediate_size=24",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=2",
+    "model.num_key_value_heads=1",
+    "model.vocab_size=256",
+    "model.max_position_embeddings=8",
+    "train.batch_size=2",
+    "train.seq_len=8",
+];
+
+fn setup(more: &[&str], compute: &Compute) -> Result<(Settings, Setup), Box<dyn Error>> {
+    let set = TINY.iter().chain(more).map(ToString::to_string).collect();
+    let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
+    let setup = Setup::new(&settings, compute)?;
+    Ok((settings, setup))
+}
+
+fn gpu() -> Result<Compute, String> {
+    evenkeel_tests::gpu().map(|gpu| Compute::Gpu(Arc::clone(gpu)))
+}
+
+/// A refactoring leaves the schedule of a tiny model untouched. `EVENKEEL_BLESS=1` writes the file anew.
+fn assert_snapshot(name: &str, text: &str) -> Outcome {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots").join(name);
+    if std::env::var_os("EVENKEEL_BLESS").is_some() {
+        fs::write(&path, text)?;
+    }
+    let expected = fs::read_to_string(&path)?;
+    let differs = expected.lines().zip(text.lines()).enumerate().find(|(_, (old, new))| old != new);
+    if let Some((line, (old, new))) = differs {
+        panic!("{name}, line {}:\nexpected {old}\ngot      {new}\nEVENKEEL_BLESS=1 accepts the new schedule", line + 1);
+    }
+    assert_eq!(expected.lines().count(), text.lines().count(), "{name}: number of lines");
+    Ok(())
+}
+
+#[test]
+fn tiny_llama_is_recorded_as_before() -> Outcome {
+    let (_, setup) = setup(&[], &Compute::Cpu)?;
+    assert_snapshot("llama.txt", &Table { schedule: &setup.program.schedule, device: Device::PORTABLE }.to_string())
+}
+
+#[test]
+fn tied_llama_with_accumulation_is_recorded_as_before() -> Outcome {
+    let (_, setup) = setup(&["model.tie_word_embeddings=true", "train.grad_accumulation=2"], &Compute::Cpu)?;
+    let table = Table { schedule: &setup.program.schedule, device: Device::PORTABLE };
+    assert_snapshot("llama_tied_accumulated.txt", &table.to_string())
+}
+
+async fn train(compute: &Compute, steps: u64, mut watch: impl FnMut(u64, &Executor)) -> Result<Vec<u32>, Box<dyn Error>> {
+    let (_, setup) = setup(&[], compute)?;
+    let weights = setup.weights.load(&setup.config)?;
+    let mut executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
+    let mut trainer = Trainer::new(&setup.program, setup.batches, 1)?;
+    for step in 1..=steps {
+        trainer.step(&mut executor, step, 1e-3).await?;
+        watch(step, &executor);
+    }
+    let mut bits = Vec::new();
+    for parameter in setup.program.parameters()? {
+        bits.extend(executor.read(parameter).await?.into_iter().map(f32::to_bits));
+    }
+    Ok(bits)
+}
+
+/// After the first step nothing more is ever taken from the device.
+#[test]
+fn memory_is_constant_over_two_hundred_steps_gpu() -> Outcome {
+    let compute = gpu()?;
+    let mut after_first = None;
+    let watch = |step: u64, executor: &Executor| {
+        let Executor::Gpu(gpu) = executor else { panic!("expected the GPU executor") };
+        let report = gpu.gpu().allocator_report();
+        assert!(report.is_some(), "expected an allocator report");
+        if step == 1 {
+            after_first = report;
+        }
+        assert_eq!(report.map(|r| r.reserved_bytes), after_first.map(|r| r.reserved_bytes), "step {step}");
+    };
+    pollster::block_on(train(&compute, 200, watch))?;
+    Ok(())
+}
+
+#[test]
+fn twice_the_same_run_gives_the_same_bits_gpu() -> Outcome {
+    let run = || pollster::block_on(async { train(&gpu()?, 5, |_, _| ()).await });
+    assert!(run()? == run()?, "two runs differ");
+    Ok(())
+}
+
+#[test]
+fn twice_the_same_run_gives_the_same_bits_cpu() -> Outcome {
+    let run = || pollster::block_on(train(&Compute::Cpu, 5, |_, _| ()));
+    assert!(run()? == run()?, "two runs differ");
+    Ok(())
+}
+
+const N: usize = 64;
+
+fn recorder_with(parameters: &[&str]) -> Result<Recorder, Box<dyn Error>> {
+    let mut r = Recorder::new(1 << 20, false);
+    let shape = vec![Dim { name: "N", extent: N }];
+    let decl = |name: &&str| ParameterDecl {
+        name: (*name).to_owned(),
+        shape: shape.clone(),
+        decayed: true,
+        trainable: true,
+    };
+    r.parameters(&parameters.iter().map(decl).collect::<Vec<_>>())?;
+    r.begin_phase(Phase::ForwardBackward)?;
+    Ok(r)
+}
+
+#[test]
+fn a_parameter_that_the_loss_does_not_reach_is_named() -> Outcome {
+    let mut r = recorder_with(&["used", "forgotten"])?;
+    let used = r.find("used")?;
+    r.gradient_target(used)?;
+    r.backward()?;
+    let message = r.finish().err().ok_or("expected an error")?.to_string();
+    assert!(message.contains("forgotten") && !message.contains("used:"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_step_that_reads_what_it_writes_is_refused() -> Outcome {
+    let mut r = recorder_with(&["w"])?;
+    let w = r.find("w")?;
+    let refused = r.run(&accumulate::CARD, Params::dims([("N", N)]), &[w.into(), w.into()]);
+    assert!(refused.is_err_and(|error| error.to_string().contains("memory of its own")));
+    Ok(())
+}
+
+#[test]
+fn an_operand_of_another_size_is_refused_by_name() -> Outcome {
+    let mut r = recorder_with(&["w"])?;
+    let w = r.find("w")?;
+    let y = r.activation("y", &[("N", N)])?;
+    let refused = r.run(&accumulate::CARD, Params::dims([("N", N + 1)]), &[w.into(), y.into()]);
+    let message = refused.err().ok_or("expected an error")?.to_string();
+    assert!(message.contains("expected 65 elements") && message.contains("w (N=64)"), "{message}");
+    Ok(())
+}
+
+/// y = a + b, where a is used once more, before b is made: the gradient that a and b share must not be added to
+/// before b's producer has read it.
+#[test]
+fn a_shared_gradient_is_copied_before_it_is_added_to_cpu() -> Outcome {
+    let mut r = recorder_with(&["w"])?;
+    let w = r.find("w")?;
+    let output = r.new_tensor("output", Role::State, DType::F32, &[("N", N)])?;
+    let params = || Params::dims([("N", N)]);
+    let copy = |r: &mut Recorder, x, name: &str| {
+        let y = r.activation(name, &[("N", N)])?;
+        r.run(&accumulate::CARD, params(), &[x, y].map(Into::into))?;
+        r.on_backward(&[y], move |r| {
+            let dy = r.gradient_of(y)?;
+            r.run(&accumulate::CARD, Params::dims([("N", N)]), &[dy.into(), GradientTo(x)])
+        });
+        Ok::<_, evenkeel_schedule::ScheduleError>(y)
+    };
+    let sum = |r: &mut Recorder, a, b, name: &str| {
+        let y = r.activation(name, &[("N", N)])?;
+        r.run(&add::CARD, params(), &[a, b, y].map(Into::into))?;
+        r.on_backward(&[y], move |r| {
+            r.pass_gradient(y, a)?;
+            r.pass_gradient(y, b)
+        });
+        Ok::<_, evenkeel_schedule::ScheduleError>(y)
+    };
+    let a = copy(&mut r, w, "a")?;
+    let b = copy(&mut r, w, "b")?;
+    let again = copy(&mut r, a, "again")?;
+    let first = sum(&mut r, a, b, "first")?;
+    let last = sum(&mut r, first, again, "last")?;
+    // The upstream gradient is w itself, so every path adds w once: a twice (directly, and again), b once.
+    if let Some(target) = r.gradient_target(last)? {
+        r.run(&accumulate::CARD, params(), &[w.into(), target.tensor.into()])?;
+    }
+    r.run(&accumulate::CARD, params(), &[last.into(), output.into()])?;
+    r.backward()?;
+    let schedule = Arc::new(r.finish()?);
+    let mut cpu = evenkeel_schedule::CpuExecutor::new(Arc::clone(&schedule));
+    let values: Vec<f32> = (0..N).map(|i| i as f32).collect();
+    cpu.write(schedule.find("w")?, bytemuck::cast_slice(&values))?;
+    cpu.run(Phase::ForwardBackward);
+    let got: Vec<f32> = bytemuck::pod_collect_to_vec(&cpu.read(schedule.find("w.grad")?));
+    let expected: Vec<f32> = values.iter().map(|value| 3.0 * value).collect();
+    assert_eq!(got, expected);
+    Ok(())
+}
