@@ -24,7 +24,7 @@ pub(crate) async fn open(text: Option<&str>) -> Result<Compute, Box<dyn Error>> 
             output::note(&cpu_line());
             return Ok(Compute::Cpu);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(unknown(&error)),
     };
     output::note(&adapter.summary().to_string());
     if adapter.summary().device.class == Class::Software {
@@ -33,6 +33,11 @@ pub(crate) async fn open(text: Option<&str>) -> Result<Compute, Box<dyn Error>> 
     let gpu = Arc::new(adapter.open().await?);
     evenkeel_gpu::self_test(&gpu).await?;
     Ok(Compute::Gpu(gpu))
+}
+
+/// Why `--adapter` names none, with the choice that [`evenkeel_gpu`] does not know of.
+pub(crate) fn unknown(error: &GpuError) -> Box<dyn Error> {
+    format!("{error}; {CPU}, the CPU executor, is always there").into()
 }
 
 /// The CPU executor in the form of an adapter's line.

@@ -2,12 +2,15 @@
 
 use crate::{
     Outcome,
-    adapter::{cpu_line, uses},
+    adapter::{CPU, cpu_line, unknown, uses},
     output::{line, size},
 };
 
 /// Lists adapters; with `--adapter` only those that match.
 pub(crate) async fn run(text: Option<&str>) -> Outcome {
+    if text.is_some_and(|text| text != CPU) {
+        evenkeel_gpu::select(text).await.map_err(|error| unknown(&error))?;
+    }
     for adapter in evenkeel_gpu::adapters().await {
         if text.is_some_and(|text| !adapter.matches(text)) {
             continue;

@@ -41,9 +41,13 @@ enum Verb {
 /// Why a verb ended early, in one line.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// Errors, but for what the Vulkan loader says of drivers that it cannot use: whether one is left is told by this
+/// program itself, in one line. `RUST_LOG` asks for more.
+const LOG_FILTER: &str = "error,wgpu_hal::vulkan::instance=off";
+
 fn main() -> ExitCode {
     hush_device_selection();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER)).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
     let outcome = pollster::block_on(async {

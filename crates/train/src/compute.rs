@@ -94,6 +94,7 @@ impl Compute {
         schedule: Arc<Schedule>,
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<Executor, TrainError> {
+        self.fits(&schedule)?;
         Ok(match self {
             Self::Cpu => Executor::Cpu(CpuExecutor::new(schedule)),
             Self::Gpu(gpu) => Executor::Gpu(GpuExecutor::new(Arc::clone(gpu), schedule, progress).await?),

@@ -147,6 +147,8 @@ pub async fn pretrain(
     watch: &mut dyn Watch,
 ) -> Result<Summary, TrainError> {
     let setup = Setup::new(settings, compute)?;
+    // Before weights are drawn: they alone may be too many.
+    compute.fits(&setup.program.schedule)?;
     let flops_per_step = setup.plan(settings).flops_per_step;
     let stored = match &destination {
         Destination::New(_) => None,

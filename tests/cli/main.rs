@@ -1,0 +1,19 @@
+//! The `evenkeel` binary from outside: what it prints, writes and refuses.
+//!
+//! Every test has a folder of its own and starts the binary that was built beside the tests. `EVENKEEL_ADAPTER` names
+//! the adapter of the tests with `gpu` in their name.
+#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+mod adapters;
+mod bad_checkpoint;
+mod bad_data;
+mod bad_settings;
+mod eval;
+mod generate;
+mod non_finite;
+mod place;
+mod resume;
+mod run_folder;
+mod schedule;
+mod settings;
+mod storage;

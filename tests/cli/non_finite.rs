@@ -1,0 +1,49 @@
+//! Runs whose numbers leave the range of f32.
+
+use crate::place::{Place, gpu};
+
+/// One step with this learning rate gives weights that the checkpoint can hold and the next step cannot compute with.
+const TOO_FAST: &str = "--set optimizer.lr=1e18 --set schedule.kind=constant --set schedule.warmup_steps=0 \
+                        --set optimizer.weight_decay=0 --set train.checkpoint_every=1";
+
+fn stops(adapter: &str) {
+    let place = Place::new();
+    let arguments = format!("pretrain --adapter {adapter} --config tiny.toml --out run {TOO_FAST}");
+    let parts = ["step 2", "loss", "NaN", "written by", "layers.0.", "evenkeel pretrain --resume run", "after step 1"];
+    place.run(&arguments).refused(&parts);
+    assert_eq!(place.list("run/checkpoints"), ["step-000001"]);
+    assert_eq!(place.list("run/.partial"), [""; 0]);
+    assert_eq!(place.metrics("run").len(), 1);
+    // It is a good one: it goes on from there, to the same end.
+    place.run(&format!("pretrain --adapter {adapter} --resume run")).refused(&parts);
+    assert_eq!(place.list("run/checkpoints"), ["step-000001"]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_cpu() {
+    stops("cpu");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_gpu() {
+    stops(gpu());
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_saved_cpu() {
+    let place = Place::new();
+    // Decay by more than the largest f32.
+    let decay = "--steps 1 --set optimizer.lr=1e38 --set optimizer.weight_decay=1e38";
+    place.train_tiny("run", decay).refused(&["weight", "finite", "--resume run"]);
+    assert_eq!(place.list("run/checkpoints"), [""; 0]);
+}
+
+#[test]
+fn an_update_without_a_finite_norm_is_skipped_cpu() {
+    let place = Place::new();
+    // Activations of 1e25 have squares beyond f32: the loss is finite, the norm is not.
+    let finished = place.train_tiny("run", "--steps 2 --set init.std=1e30").succeeded();
+    assert!(finished.stderr().contains("step 1: the gradient norm is not finite, the update was skipped"));
+    let trainer = place.json("run/checkpoints/step-000002/trainer.json");
+    assert_eq!([&trainer["step"], &trainer["applied_steps"]], [2, 0]);
+}

@@ -1,0 +1,196 @@
+//! Runs that are killed, stopped, and gone on with.
+
+use std::{
+    fs,
+    process::{Child, Command},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use serde_json::Value;
+
+use crate::place::{Finished, Place, gpu};
+
+const KILLS: usize = 5;
+/// Steps enough for all kills: each waits for at most 8 rows more than the run had.
+const STEPS: usize = 60;
+/// Long enough for a slow machine to compile kernels.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until the metrics of `run` have `rows` lines.
+fn wait_for_rows(place: &Place, run: &str, rows: usize, child: &mut Child) {
+    let start = Instant::now();
+    let lines = || {
+        fs::read(place.path(format!("{run}/metrics.jsonl")))
+            .map_or(0, |text| text.split(|&byte| byte == b'\n').count() - 1)
+    };
+    while lines() < rows {
+        assert!(start.elapsed() < PATIENCE, "{run}: expected {rows} rows of metrics, got {}", lines());
+        assert!(child.try_wait().unwrap().is_none(), "{run}: ended before row {rows}");
+        sleep(Duration::from_micros(300));
+    }
+}
+
+fn metrics_without_rates(place: &Place, run: &str) -> Vec<Value> {
+    let mut rows = place.metrics(run);
+    for row in &mut rows {
+        row.as_object_mut().unwrap().remove("tokens_per_s");
+    }
+    rows
+}
+
+/// Trains once unbroken and once killed at random moments; both must end in the same bits.
+fn killed_and_resumed(adapter: &str, seed: u64) {
+    let place = Place::new();
+    // Large enough for a kill to hit any part of a step or of a checkpoint.
+    let settings = format!(
+        "--adapter {adapter} --config tiny.toml --steps {STEPS} --set model.hidden_size=64 --set train.batch_size=4 \
+         --set train.eval_every=4 --set train.checkpoint_every=3 --set train.keep_checkpoints=2"
+    );
+    place.run(&format!("pretrain {settings} --out unbroken")).succeeded();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut below = |bound: u64| rng.next_u64() % bound;
+    let mut arguments = format!("pretrain {settings} --out killed");
+    let mut rows = 0;
+    for _ in 0..KILLS {
+        let mut child = place.command(arguments.split_whitespace()).spawn().unwrap();
+        rows += 1 + below(8) as usize;
+        wait_for_rows(&place, "killed", rows, &mut child);
+        sleep(Duration::from_micros(below(4000)));
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success(), "expected a killed run, got a finished one");
+        rows = fs::read_to_string(place.path("killed/metrics.jsonl")).unwrap().lines().count();
+        arguments = format!("pretrain --adapter {adapter} --resume killed");
+    }
+    let last = place.run(&arguments).succeeded().stderr();
+    assert!(last.contains("going on after step"), "{last}");
+    assert_eq!(metrics_without_rates(&place, "killed"), metrics_without_rates(&place, "unbroken"));
+    assert_eq!(place.list("killed"), place.list("unbroken"));
+    assert_eq!(place.list("killed/.partial"), [""; 0]);
+    let checkpoints = place.list("unbroken/checkpoints");
+    assert_eq!(place.list("killed/checkpoints"), checkpoints);
+    for checkpoint in checkpoints {
+        for file in ["model.safetensors", "optimizer.safetensors", "trainer.json"] {
+            let of = |run| place.read(format!("{run}/checkpoints/{checkpoint}/{file}"));
+            assert!(
+                of("killed") == of("unbroken"),
+                "{checkpoint}/{file}: expected the unbroken run's bytes, got others"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_ends_in_the_unbroken_runs_bits_cpu() {
+    killed_and_resumed("cpu", 1);
+}
+
+#[test]
+fn a_killed_run_ends_in_the_unbroken_runs_bits_gpu() {
+    killed_and_resumed(gpu(), 2);
+}
+
+/// A stopped run ends well, with a checkpoint of its last step, and goes on from there.
+#[cfg(unix)]
+fn stopped_by(signal: &str) {
+    let place = Place::new();
+    let endless = "pretrain --adapter cpu --config tiny.toml --out run --steps 20000 --set train.checkpoint_every=0";
+    let mut child = place.command(endless.split_whitespace()).spawn().unwrap();
+    wait_for_rows(&place, "run", 3, &mut child);
+    // While it runs nobody else may have its folder.
+    place.run("pretrain --adapter cpu --resume run").refused(&["run", "in use by another process"]);
+    place.train_tiny("run", "").refused(&["run", "in use by another process"]);
+    let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "expected exit status 0 after {signal}, got {}:\n{stderr}", output.status);
+    assert!(stderr.contains("evenkeel pretrain --resume run"), "{stderr}");
+    let last = place.metrics("run").iter().filter_map(|row| row["step"].as_u64()).max().unwrap();
+    assert_eq!(place.list("run/checkpoints"), [format!("step-{last:06}")]);
+    let mut child = place.command("pretrain --adapter cpu --resume run".split_whitespace()).spawn().unwrap();
+    wait_for_rows(&place, "run", place.metrics("run").len() + 3, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let steps = place.metrics("run").into_iter().filter(|row| row.get("loss").is_some());
+    let steps: Vec<u64> = steps.map(|row| row["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>());
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_stops_with_a_checkpoint_cpu() {
+    stopped_by("-TERM");
+}
+
+#[cfg(unix)]
+#[test]
+fn sigint_stops_with_a_checkpoint_cpu() {
+    stopped_by("-INT");
+}
+
+#[test]
+fn a_finished_run_has_nothing_left_to_do_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    let contents = || {
+        let checkpoint = "run/checkpoints/step-000004";
+        let files = place.list(checkpoint).into_iter().map(|file| place.read(format!("{checkpoint}/{file}")));
+        (
+            place.read("run/metrics.jsonl"),
+            place.read("run/run.toml"),
+            place.list("run/checkpoints"),
+            files.collect::<Vec<_>>(),
+        )
+    };
+    let before = contents();
+    let finished = place.run("pretrain --adapter cpu --resume run").succeeded();
+    assert!(finished.stderr().contains("nothing left to do"), "{}", finished.stderr());
+    assert!(contents() == before, "expected a finished run to stay as it is, got another");
+}
+
+#[test]
+fn without_a_checkpoint_a_run_begins_again_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    let whole = metrics_without_rates(&place, "run");
+    fs::remove_dir_all(place.path("run/checkpoints")).unwrap();
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    assert_eq!(metrics_without_rates(&place, "run"), whole);
+}
+
+#[test]
+fn rows_after_the_checkpoint_and_a_torn_one_are_cut_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    let whole = metrics_without_rates(&place, "run");
+    fs::remove_dir_all(place.path("run/checkpoints/step-000004")).unwrap();
+    let mut rows = place.read("run/metrics.jsonl");
+    rows.extend(b"{\"step\":5,\"lo");
+    place.write("run/metrics.jsonl", rows);
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    assert_eq!(metrics_without_rates(&place, "run"), whole);
+}
+
+#[test]
+fn on_another_adapter_a_run_goes_on_with_a_warning_gpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    fs::remove_dir_all(place.path("run/checkpoints/step-000004")).unwrap();
+    let finished = Finished::of(place.command(["pretrain", "--adapter", gpu(), "--resume", "run"])).succeeded();
+    assert!(finished.stderr().contains("differ from an unbroken run's"), "{}", finished.stderr());
+    assert_eq!(place.list("run/checkpoints"), ["step-000002", "step-000004"]);
+}
+
+#[test]
+fn what_is_no_run_folder_cannot_be_resumed_cpu() {
+    let place = Place::new();
+    place.run("pretrain --adapter cpu --resume nowhere").refused(&["nowhere", "run.toml"]);
+    place.run("pretrain --adapter cpu --resume tiny.toml").refused(&["tiny.toml", "got a file"]);
+    place.run("pretrain --adapter cpu --resume .").refused(&["run.toml"]);
+    place.has_no_checkpoint();
+}

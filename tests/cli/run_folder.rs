@@ -1,0 +1,145 @@
+//! What a run writes.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::place::{Place, gpu};
+
+fn keys(row: &Value) -> Vec<&str> {
+    row.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Names and text of a safetensors header.
+fn header(bytes: &[u8]) -> Value {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    serde_json::from_slice(&bytes[8..8 + length]).unwrap()
+}
+
+fn layout(place: &Place, run: &str, adapter: &str) {
+    assert_eq!(place.list(run), [".partial", "checkpoints", "lock", "metrics.jsonl", "run.toml"]);
+    assert_eq!(place.list(&format!("{run}/.partial")), [""; 0]);
+    assert_eq!(place.list(&format!("{run}/checkpoints")), ["step-000002", "step-000004", "step-000005"]);
+    for step in [2, 4, 5] {
+        let checkpoint = format!("{run}/checkpoints/step-{step:06}");
+        let files = ["config.json", "model.safetensors", "optimizer.safetensors", "trainer.json"];
+        assert_eq!(place.list(&checkpoint), files);
+        let header = header(&place.read(format!("{checkpoint}/model.safetensors")));
+        assert_eq!(header["__metadata__"], json!({ "format": "pt" }));
+        assert_eq!(header["model.embed_tokens.weight"]["shape"], json!([128, 16]));
+        let trainer = place.json(format!("{checkpoint}/trainer.json"));
+        assert_eq!(trainer["format_version"], 1);
+        assert_eq!(trainer["engine_version"], env!("CARGO_PKG_VERSION"));
+        assert!(trainer["adapter"].as_str().unwrap().contains(adapter), "{trainer}");
+        assert!(trainer["driver"].is_string() && trainer["backend"].is_string(), "{trainer}");
+        assert_eq!([&trainer["step"], &trainer["applied_steps"]], [step, step]);
+        // Of 2 sequences of 16 tokens each step.
+        assert_eq!(trainer["data_position"], step * 32);
+        assert_eq!([&trainer["seed"], &trainer["tokenizer"]], [&json!(1), &json!("bytes")]);
+        let config = place.json(format!("{checkpoint}/config.json"));
+        assert_eq!(config["model_type"], "llama");
+        assert_eq!([&config["hidden_size"], &config["num_key_value_heads"], &config["head_dim"]], [16, 1, 8]);
+    }
+}
+
+fn rows(place: &Place, run: &str) {
+    let metrics = place.metrics(run);
+    let kinds: Vec<_> = metrics.iter().map(|row| (row["step"].as_u64().unwrap(), row.get("loss").is_some())).collect();
+    let expected = [(1, true), (2, true), (2, false), (3, true), (4, true), (4, false), (5, true), (5, false)];
+    assert_eq!(kinds, expected);
+    for row in &metrics {
+        if row.get("loss").is_none() {
+            assert_eq!(keys(row), ["step", "valid_loss"]);
+            assert!(row["valid_loss"].as_f64().unwrap() > 0.0);
+            continue;
+        }
+        assert_eq!(keys(row), ["step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s"]);
+        assert_eq!(row["tokens"], row["step"].as_u64().unwrap() * 32);
+        assert!(
+            ["loss", "lr", "grad_norm", "tokens_per_s"].iter().all(|key| row[key].as_f64().unwrap() > 0.0),
+            "{row}"
+        );
+    }
+    // Weights of 0.02 make all 128 tokens about equally likely.
+    assert!((metrics[0]["loss"].as_f64().unwrap() - 128f64.ln()).abs() < 0.1);
+}
+
+fn complete(adapter: &str, name: &str) {
+    let place = Place::new();
+    let arguments = format!("pretrain --adapter {adapter} --config tiny.toml --steps 5");
+    let finished = place.run(&format!("{arguments} --out parent/run")).succeeded();
+    let first = finished.stderr();
+    assert!(first.lines().next().unwrap().contains(name), "expected the adapter first, got\n{first}");
+    layout(&place, "parent/run", name);
+    rows(&place, "parent/run");
+    place.run(&format!("{arguments} --out again")).succeeded();
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer.json", "config.json"] {
+        let of = |run| place.read(Path::new(run).join("checkpoints/step-000005").join(file));
+        assert!(of("parent/run") == of("again"), "{file}: expected equal bytes of equal runs, got others");
+    }
+}
+
+#[test]
+fn a_run_on_the_cpu_writes_its_folder() {
+    complete("cpu", "cpu");
+}
+
+#[test]
+fn a_run_on_the_gpu_writes_its_folder() {
+    complete(gpu(), gpu());
+}
+
+#[test]
+fn as_many_checkpoints_stay_as_asked_for_cpu() {
+    let place = Place::new();
+    let every = "--steps 7 --set train.checkpoint_every=2 --set train.keep_checkpoints";
+    place.train_tiny("two", &format!("{every}=2")).succeeded();
+    assert_eq!(place.list("two/checkpoints"), ["step-000006", "step-000007"]);
+    place.train_tiny("all", &format!("{every}=0")).succeeded();
+    assert_eq!(place.list("all/checkpoints"), ["step-000002", "step-000004", "step-000006", "step-000007"]);
+    place.train_tiny("last", "--set train.checkpoint_every=0").succeeded();
+    assert_eq!(place.list("last/checkpoints"), ["step-000004"]);
+}
+
+#[test]
+fn without_out_a_run_goes_to_its_date_and_time_cpu() {
+    let place = Place::new();
+    place.run("pretrain --adapter cpu --config tiny.toml --steps 1").succeeded();
+    let [name] = &place.list("runs")[..] else { panic!("expected one run, got {:?}", place.list("runs")) };
+    let shape: String = name.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(shape, "0000-00-00-000000");
+    assert_eq!(place.list(&format!("runs/{name}/checkpoints")), ["step-000001"]);
+}
+
+#[test]
+fn a_used_folder_is_refused_and_left_as_it_is_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    let before = place.read("run/metrics.jsonl");
+    place.train_tiny("run", "").refused(&["run folder run", "--resume"]);
+    assert_eq!(place.read("run/metrics.jsonl"), before);
+    fs::create_dir(place.path("foreign")).unwrap();
+    place.write("foreign/letter.txt", "dear");
+    place.train_tiny("foreign", "").refused(&["run folder foreign", "letter.txt"]);
+    assert_eq!(place.list("foreign"), ["letter.txt"]);
+    place.train_tiny("tiny.toml", "").refused(&["tiny.toml"]);
+    // An empty one will do.
+    fs::create_dir(place.path("empty")).unwrap();
+    place.train_tiny("empty", "").succeeded();
+}
+
+#[test]
+fn a_model_of_shards_has_no_tokenizer_and_no_evaluation_cpu() {
+    let place = Place::new();
+    let tokens: Vec<u16> = (0..40).collect();
+    place.write_shard("numbers.bin", [20_240_520, 1, 40], &tokens);
+    let sequential = "--data numbers.bin --set data.order=sequential";
+    let stderr = place.train_tiny("run", sequential).succeeded().stderr();
+    // The second step reads tokens 32 to 64 of 40.
+    assert!(stderr.contains("begins again"), "{stderr}");
+    assert!(!stderr.contains("sample"), "{stderr}");
+    assert_eq!(place.json("run/checkpoints/step-000004/trainer.json")["tokenizer"], "none");
+    assert!(place.metrics("run").iter().all(|row| row.get("valid_loss").is_none()));
+    place.train_tiny("validated", &format!("{sequential} --valid numbers.bin")).succeeded();
+    assert!(place.metrics("validated").iter().any(|row| row.get("valid_loss").is_some()));
+}
