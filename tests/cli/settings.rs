@@ -109,3 +109,10 @@ fn help_has_every_key_cpu() {
         }
     }
 }
+
+#[test]
+fn the_readme_shows_the_table_of_keys_that_help_shows() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let table = evenkeel_train::settings::key_table();
+    assert!(readme.contains(&table), "README.md: expected this table:\n{table}");
+}

@@ -15,7 +15,8 @@ use clap::{Parser, Subcommand};
 
 /// Pretrains small language models on any GPU that wgpu reaches, without CUDA.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version)]
+// The table of keys is wider than most terminals: clap would wrap its rows.
+#[command(name = "evenkeel", version, term_width = 0)]
 struct Cli {
     /// Computes on the first adapter whose name or driver contains TEXT, or on the CPU executor with `cpu`
     #[arg(long, global = true, value_name = "TEXT")]

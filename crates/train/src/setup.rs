@@ -17,6 +17,9 @@ use crate::{
     settings::{InitScheme as SchemeSetting, Order, Settings},
 };
 
+/// Context of the sample at the end of a run: every byte of it runs the whole context.
+const SAMPLE_CONTEXT: usize = 64;
+
 /// Where a model's first weights come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Weights {
@@ -111,7 +114,7 @@ impl Setup {
                 optimizer: &settings.optimizer,
             }),
             evaluation: validation.as_ref().map(|_| shape),
-            generation: (tokenizer == Tokenizer::Bytes).then_some(shape.time),
+            generation: (tokenizer == Tokenizer::Bytes).then_some(shape.time.min(SAMPLE_CONTEXT)),
         };
         let program = Program::record(&config, &parts, compute.binding_limit())?;
         Ok(Self { config, weights, batches, validation, tokenizer, program })

@@ -142,7 +142,7 @@ sections! {
     /// The length of the run, its batches, and what it leaves behind.
     train: TrainSettings = TrainSettings {
         /// Optimizer steps
-        steps: u64 [AtLeast(1)] = Toml("600");
+        steps: u64 [AtLeast(1)] = Toml("500");
         /// Sequences per micro-batch
         batch_size: usize [AtLeast(1)] = Preset;
         /// Micro-batches per step
