@@ -1,6 +1,6 @@
 //! The adapter that the tests run on: what is there, or Mesa's software Vulkan, installed where that is possible.
 
-use std::process::Command;
+use std::{env::consts::EXE_SUFFIX, process::Command};
 
 use crate::{cargo, run};
 
@@ -11,7 +11,9 @@ const INSTRUCTIONS: &str = "no Vulkan adapter: install a driver, then run this a
 
 /// Names the adapter.
 pub(crate) fn find_or_install() -> Result<String, String> {
-    run(cargo(&["build", "--package", "evenkeel-cli"]))?;
+    // The whole workspace, as the tests build it: one package alone would select other features of its dependencies
+    // and compile them a second time.
+    run(cargo(&["build", "--workspace"]))?;
     if let Some(adapter) = find()? {
         return Ok(adapter);
     }
@@ -21,9 +23,9 @@ pub(crate) fn find_or_install() -> Result<String, String> {
 
 /// First line of `evenkeel devices`: the adapter that would be used; none if that is the CPU executor.
 fn find() -> Result<Option<String>, String> {
-    let output = cargo(&["run", "--quiet", "--package", "evenkeel-cli", "--", "devices"])
-        .output()
-        .map_err(|error| format!("evenkeel devices: cannot be started: {error}"))?;
+    let fault = |error: std::io::Error| format!("evenkeel devices: cannot be started: {error}");
+    let binary = std::env::current_exe().map_err(fault)?.with_file_name(format!("evenkeel{EXE_SUFFIX}"));
+    let output = Command::new(binary).arg("devices").output().map_err(fault)?;
     if !output.status.success() {
         return Err(format!("evenkeel devices: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
