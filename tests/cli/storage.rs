@@ -20,7 +20,7 @@ impl Mount {
         fs::create_dir(&path).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"]).arg(&path).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success()).then_some(Self(path))
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(path))
     }
 }
 
