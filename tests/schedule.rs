@@ -62,7 +62,11 @@ fn tied_llama_with_accumulation_is_recorded_as_before() -> Outcome {
     assert_snapshot("llama_tied_accumulated.txt", &table.to_string())
 }
 
-async fn train(compute: &Compute, steps: u64, mut watch: impl FnMut(u64, &Executor)) -> Result<Vec<u32>, Box<dyn Error>> {
+async fn train(
+    compute: &Compute,
+    steps: u64,
+    mut watch: impl FnMut(u64, &Executor),
+) -> Result<Vec<u32>, Box<dyn Error>> {
     let (_, setup) = setup(&[], compute)?;
     let weights = setup.weights.load(&setup.config)?;
     let mut executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
@@ -115,12 +119,8 @@ const N: usize = 64;
 fn recorder_with(parameters: &[&str]) -> Result<Recorder, Box<dyn Error>> {
     let mut r = Recorder::new(1 << 20, false);
     let shape = vec![Dim { name: "N", extent: N }];
-    let decl = |name: &&str| ParameterDecl {
-        name: (*name).to_owned(),
-        shape: shape.clone(),
-        decayed: true,
-        trainable: true,
-    };
+    let decl =
+        |name: &&str| ParameterDecl { name: (*name).to_owned(), shape: shape.clone(), decayed: true, trainable: true };
     r.parameters(&parameters.iter().map(decl).collect::<Vec<_>>())?;
     r.begin_phase(Phase::ForwardBackward)?;
     Ok(r)

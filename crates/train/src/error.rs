@@ -105,6 +105,16 @@ pub enum TrainError {
         /// How to go on.
         hint: String,
     },
+    /// Gradients that stay non-finite, or are so in the last step.
+    #[error("step {step}: expected a finite gradient norm, got {skipped} steps in a row without; {hint}")]
+    NonFiniteNorm {
+        /// The step.
+        step: u64,
+        /// Steps whose update was skipped.
+        skipped: u64,
+        /// How to go on.
+        hint: String,
+    },
     /// A parameter that is not finite after an update.
     #[error("{name}: expected finite weights, got another at element {index}; {hint}")]
     NonFiniteParameter {

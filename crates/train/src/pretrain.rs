@@ -23,6 +23,8 @@ use crate::{
 
 /// Windows of the fixed set that a run is evaluated on.
 const EVALUATION_WINDOWS: u64 = 128;
+/// Updates in a row that a run may skip because their gradient norm is not finite.
+const MOST_SKIPPED: u64 = 10;
 /// The state of the optimizer that is no moment.
 const STATE: &str = "optimizer.state";
 /// Bytes of the sample at the end of a text run, and how it is drawn.
@@ -269,8 +271,14 @@ impl Run<'_> {
         let train = &self.settings.train;
         let due = |every: u64, step: u64| step == train.steps || (every > 0 && step.is_multiple_of(every));
         let mut warned = false;
+        // Skipped updates in a row, and whether a checkpoint waits for a step that is applied.
+        let (mut skipped, mut owed) = (0, false);
         for step in done + 1..=train.steps {
             let record = self.step(step).await?;
+            skipped = if record.applied { 0 } else { skipped + 1 };
+            if skipped == MOST_SKIPPED || (skipped > 0 && step == train.steps) {
+                return Err(TrainError::NonFiniteNorm { step, skipped, hint: self.resume_hint() });
+            }
             if record.wrapped && !warned {
                 self.watch.event(Event::Notice("the data is at its end and begins again"));
                 warned = true;
@@ -279,8 +287,10 @@ impl Run<'_> {
                 self.evaluate(step).await?;
             }
             let stop = self.watch.stop() && step < train.steps;
-            if stop || due(train.checkpoint_every, step) {
+            owed |= stop || due(train.checkpoint_every, step);
+            if owed && record.applied {
                 self.save(&record).await?;
+                owed = false;
             }
             if stop {
                 self.watch.event(Event::Notice(&format!("stopped; {}", self.resume_hint())));
