@@ -11,9 +11,8 @@ const INSTRUCTIONS: &str = "no Vulkan adapter: install a driver, then run this a
 
 /// Names the adapter.
 pub(crate) fn find_or_install() -> Result<String, String> {
-    // The whole workspace, as the tests build it: one package alone would select other features of its dependencies
-    // and compile them a second time.
-    run(cargo(&["build", "--workspace"]))?;
+    // Everything, as the tests build it: less would select other features of its dependencies and compile them twice.
+    run(cargo(&["build", "--workspace", "--all-targets"]))?;
     if let Some(adapter) = find()? {
         return Ok(adapter);
     }
