@@ -4,7 +4,9 @@ mod adapter;
 mod devices;
 mod eval;
 mod generate;
+mod inspect;
 mod output;
+mod plots;
 mod pretrain;
 mod progress;
 mod schedule;
@@ -33,6 +35,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Measures a model's loss on a file
     Eval(eval::Arguments),
+    /// Shows a checkpoint's weights, or the course of a run, as tables and plots
+    Inspect(inspect::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
     Devices,
     /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
             Verb::Pretrain(arguments) => pretrain::run(arguments, adapter).await,
             Verb::Generate(arguments) => generate::run(arguments, adapter).await,
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
+            Verb::Inspect(arguments) => inspect::run(arguments),
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }

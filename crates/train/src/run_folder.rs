@@ -14,8 +14,9 @@ use serde_json::Value;
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::write_file;
 
-const RUN_FILE: &str = "run.toml";
-const METRICS_FILE: &str = "metrics.jsonl";
+pub(crate) const RUN_FILE: &str = "run.toml";
+pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
+pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const LOCK_FILE: &str = "lock";
 
 /// A run folder that this process has locked.
@@ -100,7 +101,7 @@ impl RunFolder {
     /// Where the complete checkpoints are.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS_FOLDER)
     }
 
     /// Where files and checkpoints grow; on the same file system as everything else.
