@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use evenkeel_data::{Batches, Corpus, Order};
-use evenkeel_model::llama::BatchShape;
+use evenkeel_model::transformer::BatchShape;
 use evenkeel_schedule::Phase;
 use evenkeel_tests::golden::{Golden, largest_difference};
 use evenkeel_train::{
@@ -118,7 +118,7 @@ async fn check_training(name: &str, compute: &Compute) -> Outcome {
         let lr = learning_rate(&settings.schedule, settings.optimizer.lr, settings.train.steps, step);
         let index = step as usize - 1;
         assert!((lr - golden.tensor("lrs")[index]).abs() < 1e-15, "lr of step {step}: got {lr}");
-        let record = trainer.step(&mut executor, step, lr).await?;
+        let record = trainer.step(&mut executor, step, lr, false).await?;
         let loss = (record.loss - golden.tensor("losses")[index]).abs();
         assert!(loss < LOSSES, "loss of step {step}: expected within {LOSSES:e}, got {loss:e}");
         let norm = (record.grad_norm / golden.tensor("grad_norms")[index] - 1.0).abs();
@@ -137,7 +137,7 @@ async fn check_accumulation(name: &str, compute: &Compute) -> Outcome {
     let micro = golden.extents[1];
     let (program, mut executor) = prepare(&golden, compute, &settings.optimizer, micro).await?;
     let mut trainer = Trainer::new(&program, batches(&golden, micro)?, micro as u32)?;
-    let record = trainer.step(&mut executor, 1, settings.optimizer.lr).await?;
+    let record = trainer.step(&mut executor, 1, settings.optimizer.lr, false).await?;
     assert!((record.loss - golden.tensor("losses")[0]).abs() < LOSSES, "loss: got {}", record.loss);
     check_tensors(&golden, &program, &mut executor, ("grad", ".grad"), GRADIENTS).await
 }

@@ -72,7 +72,7 @@ async fn train(
     let mut executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
     let mut trainer = Trainer::new(&setup.program, setup.batches, 1)?;
     for step in 1..=steps {
-        trainer.step(&mut executor, step, 1e-3).await?;
+        trainer.step(&mut executor, step, 1e-3, false).await?;
         watch(step, &executor);
     }
     let mut bits = Vec::new();
