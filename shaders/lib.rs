@@ -11,6 +11,7 @@ mod matmul;
 mod params;
 mod reduce;
 mod reflect;
+pub mod segment;
 mod source;
 mod values;
 
@@ -42,6 +43,7 @@ macro_rules! kernels {
             embedding_fwd,
             fill,
             gradient_clip,
+            magnitude_median,
             matmul_nn,
             matmul_nt,
             matmul_tn,
@@ -51,6 +53,10 @@ macro_rules! kernels {
             rope_bwd,
             rope_fwd,
             scale,
+            segment_moments,
+            segment_rescale,
+            segment_statistics,
+            segment_sum,
             squared_norm,
             step_metrics,
             sum,

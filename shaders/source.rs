@@ -8,6 +8,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
     ("row_tile", include_str!("include/row_tile.wgsl")),
+    ("segment", include_str!("include/segment.wgsl")),
     ("sigmoid", include_str!("include/sigmoid.wgsl")),
     ("state", include_str!("include/state.wgsl")),
     ("workgroup_max", include_str!("include/workgroup_max.wgsl")),
