@@ -277,8 +277,9 @@ impl Run<'_> {
     async fn step(&mut self, step: u64) -> Result<StepRecord, TrainError> {
         let train = &self.settings.train;
         let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
+        let measured = self.measured(step);
         let start = Instant::now();
-        let record = self.trainer.step(&mut self.executor, step, lr, self.measured(step)).await?;
+        let record = self.trainer.step(&mut self.executor, step, lr, measured).await?;
         let time = start.elapsed();
         self.summary.step_time += time;
         if !record.loss.is_finite() {

@@ -2,7 +2,7 @@
 //! coefficients shared inside a group of neighbouring channels.
 
 use evenkeel_schedule::{Operand::GradientTo, Params, Recorder, ScheduleError, TensorId};
-use evenkeel_shaders::{column_sum, add as rational_bwd_coefficients, add as rational_bwd_x, add as rational_fwd};
+use evenkeel_shaders::{column_sum, rational_bwd_coefficients, rational_bwd_x, rational_fwd};
 
 use super::matrix;
 use crate::rational::{DENOMINATOR, NUMERATOR, RationalForm};
@@ -43,7 +43,7 @@ pub fn rational(
         if !r.wants_gradient(a) && !r.wants_gradient(b) {
             return Ok(());
         }
-        let tiles = 1;
+        let tiles = rational_bwd_coefficients::tiles(rows, width / groups);
         let da = r.scratch("da_partial", &[("S", tiles), ("G", groups), ("P", NUMERATOR)])?;
         let db = r.scratch("db_partial", &[("S", tiles), ("G", groups), ("Q", DENOMINATOR)])?;
         let operands = [dy.into(), x.into(), a.into(), b.into(), da.into(), db.into()];

@@ -124,6 +124,7 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
             "schedule.warmup_steps=7",
             "train.seed=9223372036854775807",
         ]),
+        resolve(&["model.arch=kat", "model.rational_groups=4", "tvr.enabled=true", "tvr.exclude=['o_proj', 'a\"b']"]),
         resolve(&["model.from=runs/x", "data.valid=v.txt"]),
     ];
     for settings in cases {
@@ -132,7 +133,8 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
         for key in KEYS {
             let replaced = key.section == "init" || key.section == "model" && key.name != "from";
             let present = written.get(key.section).is_some_and(|section| section.get(key.name).is_some());
-            let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" };
+            let of_a_kat = matches!(key.default, Fallback::Kat(_)) && settings.model.arch != Some(Arch::Kat);
+            let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" && !of_a_kat };
             assert_eq!(present, expected, "{} in\n{text}", key.full_name());
         }
         let (_folder, path) = run_file(&text);
@@ -181,6 +183,7 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
     let only_from = ModelSettings {
         from: Some(absolute("runs/x/checkpoints/step-000005")),
         preset: None,
+        arch: None,
         hidden_size: None,
         intermediate_size: None,
         num_hidden_layers: None,
@@ -192,6 +195,10 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
         rms_norm_eps: None,
         rope_theta: None,
         tie_word_embeddings: None,
+        rational_groups: None,
+        rational_form: None,
+        rational_init: None,
+        rational_shared_numerator: None,
     };
     assert_eq!((settings.model.clone(), settings.init.clone()), (only_from, None));
     assert_eq!((settings.train.steps, settings.train.seq_len, settings.train.batch_size), (5, 128, 8));
