@@ -19,7 +19,7 @@ const LANES: u32 = 64;
 const MANY_LANES: u32 = 256;
 
 /// Lengths of the segments in cases: around and far from S, fours, and a workgroup's round.
-const LENGTHS: [usize; 7] = [1000, 1, 64, 5, 4099, 130, 4096];
+const LENGTHS: [usize; 7] = [1000, 1, 4099, 5, 64, 130, 4096];
 
 /// The variants of a kernel with one workgroup per segment and chunk.
 pub(crate) const fn variants(scalar: &'static str, vec4: &'static str) -> [Variant; 3] {
