@@ -73,7 +73,7 @@ pub(crate) fn chunk(extent: &Range<usize>, chunk: usize, chunks: usize) -> Range
 }
 
 /// A segment's elements in the reference.
-pub(crate) fn elements<'a>(v: &'a Values, segment: usize) -> &'a [f64] {
+pub(crate) fn elements(v: &Values, segment: usize) -> &[f64] {
     let (offset, length) = (v["table"][2 * segment] as usize, v["table"][2 * segment + 1] as usize);
     &v["x"][offset..offset + length]
 }
