@@ -26,7 +26,7 @@ const ABOVE_ONE: f64 = 1.0 + 1e-6;
 const ROUNDING: f64 = 3e-5;
 
 /// See the module; `table` and S as in [`segment`], `stats` as of `segment_statistics`. `rescaled` is 1 where a segment
-/// changed, otherwise 0. A segment without a spread (std 0, not finite, or [`ROUNDING`] of the mean) or with a target
+/// changed, otherwise 0. A segment without a spread (std 0, not finite, or the mean's rounding) or with a target
 /// that is not positive keeps its bits, as do elements that are no segment's.
 pub static CARD: Card = Card {
     name: "segment_rescale",
