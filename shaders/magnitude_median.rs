@@ -13,8 +13,9 @@ const LANES: u64 = 256;
 /// Without the sign.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
-/// See the module. Only the elements 0, stride, 2 stride, ... of x enter. One workgroup reads them all five times: up to
-/// 3.2 Mi of them (13 Mi where it reads fours) stay within the loop budget, and above that `stride` thins them out.
+/// See the module. Only the elements 0, stride, 2 stride, ... of x enter; a stride that shares a factor with a row's
+/// length sees some columns only. One workgroup reads them all five times: up to 3.2 Mi of them (13 Mi where it reads
+/// fours) stay within the loop budget, and tens of thousands are enough for a median within a percent.
 pub static CARD: Card = Card {
     name: "magnitude_median",
     args: &[read("x", &["N"]), write("y", &["1"])],

@@ -33,20 +33,19 @@ fn magnitude_median(
     var rank = (count - 1u) / 2u; // of the (lower) median among the elements with that prefix
     var equal = 0u;
     for (var digit = 0u; digit < 4u; digit += 1u) {
-        let shift = max(known, 8u) - 8u;
-        let mask = (1u << (known - shift)) - 1u; // 8 bits, at the end 7
+        let shift = max(known, 8u) - 8u; // 8 bits more; the last 8 have one that is known
         atomicStore(&histogram[lane], 0u);
         workgroupBarrier();
         for (var i = lane; i < count; i += LANES) {
             let bits = bitcast<u32>(x[i * params.stride]) & MAGNITUDE;
-            if bits >> known == prefix >> known { atomicAdd(&histogram[(bits >> shift) & mask], 1u); }
+            if bits >> known == prefix >> known { atomicAdd(&histogram[(bits >> shift) % LANES], 1u); }
         }
         workgroupBarrier();
         if lane == 0u {
             var below = 0u;
             var bin = 0u;
             var within = atomicLoad(&histogram[0]);
-            while bin < mask && below + within <= rank {
+            while bin < LANES - 1u && below + within <= rank {
                 below += within;
                 bin += 1u;
                 within = atomicLoad(&histogram[bin]);

@@ -22,8 +22,8 @@ var<workgroup> chosen: vec3<u32>; // the bin that the rank falls into, elements 
 var<workgroup> above: atomic<u32>;
 
 // Counts an element that has the prefix's bits from `known` up into its bin.
-fn count_in(bits: u32, prefix: u32, known: u32, shift: u32, mask: u32) {
-    if bits >> known == prefix >> known { atomicAdd(&histogram[(bits >> shift) & mask], 1u); }
+fn count_in(bits: u32, prefix: u32, known: u32, shift: u32) {
+    if bits >> known == prefix >> known { atomicAdd(&histogram[(bits >> shift) % LANES], 1u); }
 }
 
 @compute @workgroup_size(LANES)
@@ -39,23 +39,22 @@ fn magnitude_median(
     var rank = (count - 1u) / 2u; // of the (lower) median among the elements with that prefix
     var equal = 0u;
     for (var digit = 0u; digit < 4u; digit += 1u) {
-        let shift = max(known, 8u) - 8u;
-        let mask = (1u << (known - shift)) - 1u; // 8 bits, at the end 7
+        let shift = max(known, 8u) - 8u; // 8 bits more; the last 8 have one that is known
         atomicStore(&histogram[lane], 0u);
         workgroupBarrier();
         for (var i = lane; i < count / 4u; i += LANES) {
             let bits = bitcast<vec4<u32>>(x[i]) & vec4(MAGNITUDE);
-            count_in(bits.x, prefix, known, shift, mask);
-            count_in(bits.y, prefix, known, shift, mask);
-            count_in(bits.z, prefix, known, shift, mask);
-            count_in(bits.w, prefix, known, shift, mask);
+            count_in(bits.x, prefix, known, shift);
+            count_in(bits.y, prefix, known, shift);
+            count_in(bits.z, prefix, known, shift);
+            count_in(bits.w, prefix, known, shift);
         }
         workgroupBarrier();
         if lane == 0u {
             var below = 0u;
             var bin = 0u;
             var within = atomicLoad(&histogram[0]);
-            while bin < mask && below + within <= rank {
+            while bin < LANES - 1u && below + within <= rank {
                 below += within;
                 bin += 1u;
                 within = atomicLoad(&histogram[bin]);

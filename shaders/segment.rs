@@ -19,7 +19,7 @@ const LANES: u32 = 64;
 const MANY_LANES: u32 = 256;
 
 /// Lengths of the segments in cases: around and far from S, fours, and a workgroup's round.
-const LENGTHS: [usize; 7] = [1000, 1, 64, 5, 4099, 130, 4096];
+const LENGTHS: [usize; 7] = [1000, 1, 4099, 5, 64, 130, 4096];
 
 /// The variants of a kernel with one workgroup per segment and chunk.
 pub(crate) const fn variants(scalar: &'static str, vec4: &'static str) -> [Variant; 3] {
@@ -73,7 +73,7 @@ pub(crate) fn chunk(extent: &Range<usize>, chunk: usize, chunks: usize) -> Range
 }
 
 /// A segment's elements in the reference.
-pub(crate) fn elements<'a>(v: &'a Values, segment: usize) -> &'a [f64] {
+pub(crate) fn elements(v: &Values, segment: usize) -> &[f64] {
     let (offset, length) = (v["table"][2 * segment] as usize, v["table"][2 * segment + 1] as usize);
     &v["x"][offset..offset + length]
 }

@@ -15,7 +15,7 @@ fn segment_chunk(segment: vec2<u32>, p: u32, chunks: u32, n: u32) -> vec2<u32> {
     return min(segment.x + vec2(begin, end), vec2(n));
 }
 
-// deviation / goal > threshold, where a threshold of 1 means 1 + 1e-6: what a rescaling leaves is the goal to f32's rounding.
+// deviation / goal > threshold, where a threshold of 1 means 1 + 1e-6: a rescaling leaves the goal but for rounding.
 // Never where there is nothing to divide by: a deviation of 0, not finite, or the rounding of the mean; or no goal.
 fn segment_exceeds(mean: f32, deviation: f32, goal: f32, threshold: f32) -> bool {
     let exponent = bitcast<u32>(deviation) & 0x7f800000u; // by the bits: drivers compare NaN and denormals as they like
