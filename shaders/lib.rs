@@ -9,6 +9,7 @@ mod card;
 mod exp;
 mod matmul;
 mod params;
+mod rational;
 mod reduce;
 mod reflect;
 mod source;
@@ -45,6 +46,9 @@ macro_rules! kernels {
             matmul_nn,
             matmul_nt,
             matmul_tn,
+            rational_bwd_coefficients,
+            rational_bwd_x,
+            rational_fwd,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
