@@ -285,11 +285,10 @@ mod tests {
             ..matrix("fc", rows, columns)
         };
         let w = initialise(&spec, Init { scheme: InitScheme::VariancePreserving, std: 0.02 }, 1, 3);
-        let x: Vec<f64> =
-            draw("x", columns * samples, 11).iter().map(|&x| function(f64::from(x) / STD)).collect();
-        let outputs = x.chunks(columns).flat_map(|x| {
-            w.chunks(columns).map(move |w| w.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>())
-        });
+        let x: Vec<f64> = draw("x", columns * samples, 11).iter().map(|&x| function(f64::from(x) / STD)).collect();
+        let outputs = x
+            .chunks(columns)
+            .flat_map(|x| w.chunks(columns).map(move |w| w.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>()));
         outputs.map(|y| y * y).sum::<f64>() / (rows * samples) as f64
     }
 

@@ -84,11 +84,14 @@ impl ModelConfig {
     #[must_use]
     pub fn parameters(&self) -> Vec<ParameterSpec> {
         let (c, v) = (self.hidden_size, self.vocab_size);
-        let spec = |name: &str, shape: &[usize], kind| ParameterSpec { name: name.to_owned(), shape: shape.to_vec(), kind };
+        let spec =
+            |name: &str, shape: &[usize], kind| ParameterSpec { name: name.to_owned(), shape: shape.to_vec(), kind };
         let mut specs = vec![spec("model.embed_tokens.weight", &[v, c], ParameterKind::Embedding)];
         for layer in 0..self.num_hidden_layers {
             let parameters = self.layer_parameters(layer).into_iter();
-            specs.extend(parameters.map(|(name, shape, kind)| spec(&format!("model.layers.{layer}.{name}"), &shape, kind)));
+            specs.extend(
+                parameters.map(|(name, shape, kind)| spec(&format!("model.layers.{layer}.{name}"), &shape, kind)),
+            );
         }
         specs.push(spec("model.norm.weight", &[c], ParameterKind::Norm));
         if !self.tie_word_embeddings {

@@ -19,8 +19,8 @@ use crate::{
     segments::{Segments, Statistics, statistics},
 };
 
-/// Elements that the median's kernel looks at, at most: of larger tensors every second element, or every third, ...
-const MEDIAN_ELEMENTS: usize = 1 << 22;
+/// Elements that the median's kernel looks at, at most: of larger streams every second element, or every third, ...
+const MEDIAN_ELEMENTS: usize = 1 << 21;
 
 /// Statistics of a weight matrix after a step's update.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -157,13 +157,19 @@ fn record_stream_statistics(
             let stats = statistics(r, stream, table, 1)?;
             let row = Operand::Part { tensor: kept, offset: first, len: 4 };
             r.run(&accumulate::CARD, Params::dims([("N", 4)]), &[stats.into(), row])?;
-            let params = Params::dims([("N", n), ("stride", n.div_ceil(MEDIAN_ELEMENTS))]);
+            let params = Params::dims([("N", n), ("stride", median_stride(n, config.hidden_size))]);
             let median = Operand::Part { tensor: kept, offset: first + View::ALIGNMENT, len: 1 };
             r.run(&magnitude_median::CARD, params, &[stream.into(), median])?;
         }
         Ok(())
     })?;
     Ok(((table, [0, n as u32]), kept))
+}
+
+/// The smallest stride that leaves few enough elements and passes over no column: one without a common factor with C.
+fn median_stride(elements: usize, channels: usize) -> usize {
+    let coprime = |stride: usize| (2..=stride).all(|d| !(stride.is_multiple_of(d) && channels.is_multiple_of(d)));
+    (elements.div_ceil(MEDIAN_ELEMENTS)..).find(|&stride| coprime(stride)).unwrap_or(1)
 }
 
 fn weight_statistics(w: Statistics, update: Statistics, elements: usize) -> WeightStatistics {
@@ -179,6 +185,13 @@ fn stream_statistics(row: &[f32]) -> StreamStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_of_a_large_stream_sees_all_columns() {
+        assert_eq!(median_stride(1 << 21, 768), 1);
+        assert_eq!(median_stride((1 << 21) + 1, 768), 5);
+        assert_eq!(median_stride(1 << 22, 77), 2);
+    }
 
     #[test]
     fn the_norm_behind_the_update_ratio_is_that_of_the_elements() {

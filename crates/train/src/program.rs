@@ -174,11 +174,8 @@ fn record_step(
     })?;
     let update = record_update(r, training.optimizer, loss)?;
     let tvr = Tvr::record(r, training.tvr, &config.parameters())?;
-    let instruments = if training.instruments {
-        Some(Instruments::record(r, config, &tensors, training.shape)?)
-    } else {
-        None
-    };
+    let instruments =
+        if training.instruments { Some(Instruments::record(r, config, &tensors, training.shape)?) } else { None };
     Ok(RecordedTraining { tensors, update, tvr, instruments })
 }
 

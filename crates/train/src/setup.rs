@@ -151,9 +151,9 @@ fn model(settings: &Settings) -> Result<(ModelConfig, Weights), TrainError> {
     }
     let json = settings.model_config_json().unwrap_or_default();
     let config = ModelConfig::from_value(&json)?;
-    let init = settings.init.as_ref().map_or(Init { scheme: InitScheme::Normal, std: 0.0 }, |init| Init {
-        scheme: init.scheme,
-        std: init.std,
-    });
+    let init = settings
+        .init
+        .as_ref()
+        .map_or(Init { scheme: InitScheme::Normal, std: 0.0 }, |init| Init { scheme: init.scheme, std: init.std });
     Ok((config, Weights::Initial { init, seed: settings.train.seed }))
 }

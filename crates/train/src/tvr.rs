@@ -15,9 +15,6 @@ use crate::{
     settings::TvrSettings,
 };
 
-/// A threshold of exactly 1 would rescale a tensor again whose standard deviation is rounded a bit above its target.
-const SMALLEST_THRESHOLD: f64 = 1.0 + 1e-6;
-
 /// What the host takes part in.
 #[derive(Clone, Debug)]
 pub struct Tvr {
@@ -58,7 +55,7 @@ impl Tvr {
                 let stats = statistics(r, w, segments.table, count)?;
                 let flags = r.scratch("rescaled", &[("SEG", count)])?;
                 let params = Params::dims([("N", r.tensor(w).len()), ("SEG", count), ("S", segment::CHUNKS)])
-                    .with_scalar("threshold", settings.threshold.max(SMALLEST_THRESHOLD) as f32);
+                    .with_scalar("threshold", settings.threshold as f32);
                 let operands = [w.into(), segments.table.into(), stats.into(), target.into(), flags.into()];
                 r.run(&segment_rescale::CARD, params, &operands)?;
                 let params = Params::dims([("N", count), ("accumulate", usize::from(i > 0))]).with_scalar("scale", 1.0);
@@ -81,7 +78,7 @@ impl Tvr {
 
     /// Whether weights are checked after step `step`, from 1.
     pub fn due(&self, step: u64) -> bool {
-        step > 1 && (step - 1).is_multiple_of(self.interval)
+        is_due(self.interval, step)
     }
 
     /// Checks all weights, and says how many were rescaled.
@@ -89,6 +86,11 @@ impl Tvr {
         executor.run(Phase::Rescale).await?;
         Ok(executor.read(self.rescaled).await?[0] as u64)
     }
+}
+
+/// At 1 + interval, 1 + 2 interval, ...
+fn is_due(interval: u64, step: u64) -> bool {
+    step > 1 && (step - 1).is_multiple_of(interval)
 }
 
 fn target_of(settings: &TvrSettings, spec: &ParameterSpec) -> f32 {
@@ -125,12 +127,7 @@ mod tests {
 
     #[test]
     fn checks_come_after_one_and_every_interval() {
-        let mut r = Recorder::new(1 << 20, false);
-        let rescaled = r.new_tensor("x", Role::State, DType::F32, &[("N", 1)]).unwrap();
-        let due = |interval| {
-            let tvr = Tvr { interval, targets: Vec::new(), rescaled };
-            (1..=160).filter(|&step| tvr.due(step)).collect::<Vec<u64>>()
-        };
+        let due = |interval| (1..=160).filter(|&step| is_due(interval, step)).collect::<Vec<u64>>();
         assert_eq!(due(50), [51, 101, 151]);
         assert_eq!(due(1)[..3], [2, 3, 4]);
     }

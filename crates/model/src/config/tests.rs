@@ -242,7 +242,10 @@ fn impossible_rationals_are_named_with_field_and_value() {
         (json!({"rational_form": "pade"}), "rational_form: expected one of abs_sum, sum_abs, got \"pade\" ("),
         (json!({"rational_init": ["swish"]}), "rational_init: expected two names, got [\"swish\"] ("),
         (json!({"rational_init": ["swish", "mish"]}), "rational_init: expected one of identity, swish, "),
-        (json!({"rational_init": ["identity", "gelu_old"]}), "rational_init: expected sets fitted for the form abs_sum"),
+        (
+            json!({"rational_init": ["identity", "gelu_old"]}),
+            "rational_init: expected sets fitted for the form abs_sum",
+        ),
         (
             json!({"rational_init": ["gelu", "swish"], "rational_form": "sum_abs"}),
             "rational_init: expected sets fitted for the form sum_abs (identity, swish, gelu_old, relu, leaky_relu, \

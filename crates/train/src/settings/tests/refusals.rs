@@ -46,7 +46,8 @@ fn wrong_types_name_key_type_and_value() {
     assert!(error(&["data.train=2024"]).contains("expected path or list of paths, got 2024"));
     assert!(error(&["model.from=[]"]).contains("expected path, got []"));
     assert!(error(&["schedule.kind=linear"]).contains("expected \"constant\" or \"cosine\", got \"linear\""));
-    let schemes = "\"normal\" or \"lir\" or \"gpt2_residual\" or \"variance_preserving\" or \"lir_variance_preserving\"";
+    let schemes =
+        "\"normal\" or \"lir\" or \"gpt2_residual\" or \"variance_preserving\" or \"lir_variance_preserving\"";
     assert_eq!(error(&["init.scheme=xavier"]), format!("init.scheme: expected {schemes}, got \"xavier\" (--set)"));
     assert!(error(&["model.arch=mamba"]).contains("expected \"llama\" or \"kat\", got \"mamba\""));
     let form = error(&["model.arch=kat", "model.rational_form=pade"]);
