@@ -37,12 +37,12 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     let weights = setup.weights.load(&setup.config)?;
     let mut executor = setup.program.prepare(&compute, &weights, &mut |_, _| ()).await?;
     let mut trainer = Trainer::new(&setup.program, setup.batches, 1)?;
-    trainer.step(&mut executor, 1, 1e-3).await?;
+    trainer.step(&mut executor, 1, 1e-3, false).await?;
     let first = start.elapsed();
     let mut times = Vec::new();
     for step in 2..2 + WARM + TIMED {
         let start = Instant::now();
-        trainer.step(&mut executor, step, 1e-3).await?;
+        trainer.step(&mut executor, step, 1e-3, false).await?;
         times.push(start.elapsed().as_secs_f64());
     }
     let mut timed = times.split_off(WARM as usize);
