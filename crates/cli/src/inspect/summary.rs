@@ -5,7 +5,6 @@ use std::path::Path;
 use evenkeel_train::{TrainError, inspection::run::RunRecord};
 use serde_json::{Value, json};
 
-use super::table::number;
 use crate::output::count;
 
 /// Names and values for a person.
@@ -26,7 +25,7 @@ pub(super) fn lines(folder: &Path, run: &RunRecord) -> Result<Vec<(String, Strin
     push("TVR firings", Some(format!("{firings} ({rescaled} matrices rescaled)")));
     let preset = run.settings.model.preset.map(|preset| preset.name().to_owned());
     push("model.preset", preset);
-    push("optimizer.lr", Some(number(run.settings.optimizer.lr)));
+    push("optimizer.lr", Some(run.settings.optimizer.lr.to_string()));
     let shown = ["model.preset", "optimizer.lr"];
     lines.extend(run.changed_settings()?.into_iter().filter(|(name, _)| !shown.contains(&name.as_str())));
     Ok(lines)

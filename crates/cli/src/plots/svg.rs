@@ -19,6 +19,8 @@ const FONT: f64 = 12.0;
 const CHARACTER: f64 = 0.56;
 const LEGEND_ROW: f64 = 19.0;
 const SWATCH: f64 = 24.0;
+/// Ticks that a small panel has at least, where they are within it.
+const FEWEST_TICKS: usize = 5;
 /// A line of more points than these per unit of width is thinned out.
 const DENSITY: f64 = 2.0;
 
@@ -128,7 +130,7 @@ impl Frame {
         let line = |x1: f64, y1: f64, x2: f64, y2: f64, color: &str| {
             format!("<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{color}\"/>\n")
         };
-        for (tick, label) in self.y.ticks((height / 42.0) as usize) {
+        for (tick, label) in self.y.ticks(((height / 42.0) as usize).max(FEWEST_TICKS)) {
             let (_, y) = self.at((self.x.low(), tick));
             svg += &line(left, y, right, y, "#e4e4e4");
             if labelled_left {
