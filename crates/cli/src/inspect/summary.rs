@@ -61,7 +61,7 @@ struct Facts {
     best_valid_loss: Option<(u64, f64)>,
     tokens_per_s: Option<f64>,
     /// Steps on which it fired, and matrices that it rescaled in all.
-    tvr: (usize, f64),
+    tvr: (usize, u64),
 }
 
 impl Facts {
@@ -74,7 +74,7 @@ impl Facts {
             last_loss: losses.last().copied(),
             best_valid_loss: run.series("/valid_loss").into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_s: median(run.series("/tokens_per_s").into_iter().map(|(_, rate)| rate).collect()),
-            tvr: (firings.len(), firings.iter().map(|(_, count)| count).sum()),
+            tvr: (firings.len(), firings.iter().map(|(_, count)| *count as u64).sum()),
         }
     }
 }
