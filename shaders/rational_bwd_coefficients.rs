@@ -16,7 +16,7 @@ use crate::{
 const TILE: usize = 1 << 13;
 
 /// Neighbours whose sums the CPU kernel keeps apart.
-const BLOCK: usize = 4;
+const BLOCK: usize = 8;
 
 /// The number of tiles `S` that suits so many rows of groups of so many channels.
 pub fn tiles(rows: usize, width: usize) -> usize {
