@@ -14,7 +14,8 @@ pub(crate) const DENOMINATOR: usize = 4;
 /// Lanes of a workgroup in every variant.
 pub(crate) const LANES: u64 = 64;
 
-/// Rows that a lane of the elementwise kernels takes its coefficients for: a multiple of 4.
+/// Rows that a lane of the elementwise kernels takes its coefficients for: a multiple of 4. On lavapipe 22.3 (2048 x 768,
+/// processor time) 4 and 8 took 1.2 to 1.4 times as long, 32 the same, 64 more than twice.
 const ROWS: u32 = 16;
 
 /// Elements of one task of the CPU kernels, in whole rows.
