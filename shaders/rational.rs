@@ -1,4 +1,4 @@
-//! The group-rational function, shared by its cards (Yang & Wang 2024, Kolmogorov-Arnold Transformer, eq. 11).
+//! The group-rational function, shared by its cards (Yang & Wang 2024, Kolmogorov-Arnold Transformer).
 //!
 //! F(x) = P(x) / Q(x), P = a0 + a1 x + ... + a5 x^5, one function per group of neighbouring channels. The form `abs_sum`
 //! has Q = 1 + |b1 x + ... + b4 x^4| (the paper's), the form `sum_abs` has Q = 1 + |b1||x| + ... + |b4||x|^4 (the
