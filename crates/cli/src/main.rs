@@ -8,6 +8,7 @@ mod output;
 mod pretrain;
 mod progress;
 mod schedule;
+mod study;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Measures a model's loss on a file
     Eval(eval::Arguments),
+    /// Trains a grid of settings times seeds, and says how the arms differ
+    Study(study::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
     Devices,
     /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             Verb::Pretrain(arguments) => pretrain::run(arguments, adapter).await,
             Verb::Generate(arguments) => generate::run(arguments, adapter).await,
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
+            Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }

@@ -6,6 +6,7 @@ pub mod learning_rate;
 pub mod optimizer;
 pub mod run_folder;
 pub mod settings;
+pub mod study;
 pub mod tensor_file;
 
 mod compute;
@@ -19,7 +20,7 @@ mod trainer;
 
 pub use compute::{Compute, ComputeName, Executor};
 pub use error::TrainError;
-pub use evaluation::{Evaluation, evaluate, spread};
+pub use evaluation::{Evaluation, evaluate, fixed_set};
 pub use generation::{Sampling, generate};
 pub use pretrain::{Destination, EvaluationRow, Event, StepRow, Summary, Watch, pretrain};
 pub use program::{Program, ProgramParts, TrainingPart};

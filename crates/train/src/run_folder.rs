@@ -4,6 +4,7 @@
 //! A [`RunFolder`] holds the operating system's lock on `lock` for as long as it lives; the lock dies with the process,
 //! so a killed run leaves none behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use crate::checkpoint::write_file;
 const RUN_FILE: &str = "run.toml";
 const METRICS_FILE: &str = "metrics.jsonl";
 const LOCK_FILE: &str = "lock";
+const CHECKPOINTS_FOLDER: &str = "checkpoints";
+const PARTIAL_FOLDER: &str = ".partial";
 
 /// A run folder that this process has locked.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_a_run("nothing")),
             Err(error) => return Err(CheckpointError::io("open", path)(error)),
             Ok(kind) if !kind.is_dir() => return Err(not_a_run("a file")),
-            Ok(_) if !path.join(RUN_FILE).is_file() => {
+            Ok(_) if !Self::file_of(path).is_file() => {
                 return Err(not_a_run("a folder without it"));
             }
             Ok(_) => {}
@@ -94,18 +97,23 @@ impl RunFolder {
     /// The resolved run file.
     #[must_use]
     pub fn run_file(&self) -> PathBuf {
-        self.path.join(RUN_FILE)
+        Self::file_of(&self.path)
+    }
+
+    /// The resolved run file of the run folder at `path`.
+    pub(crate) fn file_of(path: &Path) -> PathBuf {
+        path.join(RUN_FILE)
     }
 
     /// Where the complete checkpoints are.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS_FOLDER)
     }
 
     /// Where files and checkpoints grow; on the same file system as everything else.
     pub(crate) fn partial(&self) -> PathBuf {
-        self.path.join(".partial")
+        self.path.join(PARTIAL_FOLDER)
     }
 
     /// Writes `run.toml`, whole or not at all.
@@ -160,8 +168,18 @@ impl RunFolder {
         self.replace(METRICS_FILE, |writer| writer.write_all(&kept))
     }
 
+    /// The rows of `metrics.jsonl`, but for a last one that a kill has torn.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn metrics_rows(&self) -> Result<Vec<Value>, CheckpointError> {
+        let path = self.path.join(METRICS_FILE);
+        let text = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
+        Ok(text.split(|&byte| byte == b'\n').map_while(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
     /// Writes the file `name` of this folder so that at any moment it is the old or the new one.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         name: &str,
         fill: impl FnOnce(&mut std::io::BufWriter<File>) -> std::io::Result<()>,
@@ -193,16 +211,22 @@ impl MetricsFile {
     }
 }
 
-/// Checks that nothing but a lock is in the folder. A run that has just begun there is told as such.
+/// Checks that the folder is empty, or holds no more than a run leaves that was killed before it had a `run.toml`. A
+/// run that has just begun there is told as such.
 fn require_unused(path: &Path) -> Result<(), CheckpointError> {
     let list = CheckpointError::io("list", path);
     let names = fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
     let names = names.map_err(list)?;
-    let Some(other) = names.iter().find(|name| *name != LOCK_FILE) else {
+    let locked = names.iter().any(|name| name == LOCK_FILE);
+    let empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let leftover = |name: &OsString| {
+        name == LOCK_FILE || locked && (name == PARTIAL_FOLDER || name == CHECKPOINTS_FOLDER && empty(&path.join(name)))
+    };
+    let Some(other) = names.iter().find(|name| !leftover(name)) else {
         return Ok(());
     };
-    if names.iter().any(|name| name == LOCK_FILE) {
+    if locked {
         lock(path)?;
     }
     Err(CheckpointError::NotEmpty { path: path.to_owned(), holds: excerpt(&other.to_string_lossy()) })

@@ -193,7 +193,7 @@ impl fmt::Display for Kind {
 }
 
 /// A value on one line.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
         Value::Array(values) => {
