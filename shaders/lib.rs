@@ -9,8 +9,10 @@ mod card;
 mod exp;
 mod matmul;
 mod params;
+mod rational;
 mod reduce;
 mod reflect;
+pub mod segment;
 mod source;
 mod values;
 
@@ -42,15 +44,23 @@ macro_rules! kernels {
             embedding_fwd,
             fill,
             gradient_clip,
+            magnitude_median,
             matmul_nn,
             matmul_nt,
             matmul_tn,
+            rational_bwd_coefficients,
+            rational_bwd_x,
+            rational_fwd,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,
             rope_bwd,
             rope_fwd,
             scale,
+            segment_moments,
+            segment_rescale,
+            segment_statistics,
+            segment_sum,
             squared_norm,
             step_metrics,
             sum,

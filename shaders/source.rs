@@ -6,8 +6,11 @@ use crate::Variant;
 /// Functions shared by kernels; they have no bindings.
 const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
+    ("rational", include_str!("include/rational.wgsl")),
+    ("rational_sums", include_str!("include/rational_sums.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
     ("row_tile", include_str!("include/row_tile.wgsl")),
+    ("segment", include_str!("include/segment.wgsl")),
     ("sigmoid", include_str!("include/sigmoid.wgsl")),
     ("state", include_str!("include/state.wgsl")),
     ("workgroup_max", include_str!("include/workgroup_max.wgsl")),

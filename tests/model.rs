@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use evenkeel_data::{Batches, Corpus, Order};
-use evenkeel_model::llama::BatchShape;
+use evenkeel_model::transformer::BatchShape;
 use evenkeel_schedule::Phase;
 use evenkeel_tests::golden::{Golden, largest_difference};
 use evenkeel_train::{
     Compute, Executor, Program, ProgramParts, Trainer, TrainingPart,
     learning_rate::learning_rate,
-    settings::{OptimizerSettings, Settings, Sources},
+    settings::{Settings, Sources},
 };
 
 /// PyTorch's own f32 lies up to 1e-6 from the golden losses, 1e-6 from the logits, 2e-7 from the gradients. These
@@ -41,6 +41,10 @@ fn settings(golden: &Golden) -> Result<Settings, Box<dyn std::error::Error>> {
     for key in ["warmup_steps", "min_lr_ratio"] {
         set.push(format!("schedule.{key}={}", golden.hyperparameters[key]));
     }
+    if let Some(tvr) = golden.hyperparameters.get("tvr").and_then(|tvr| tvr.as_object()) {
+        set.push("tvr.enabled=true".to_owned());
+        set.extend(tvr.iter().map(|(key, value)| format!("tvr.{key}={value}")));
+    }
     Ok(Settings::resolve(&Sources { set, ..Sources::default() })?)
 }
 
@@ -56,7 +60,7 @@ fn batches(golden: &Golden, micro: usize) -> Result<Batches, Box<dyn std::error:
 async fn prepare(
     golden: &Golden,
     compute: &Compute,
-    optimizer: &OptimizerSettings,
+    settings: &Settings,
     micro: usize,
 ) -> Result<(Program, Executor), Box<dyn std::error::Error>> {
     let [_, batch, time] = golden.extents;
@@ -64,7 +68,9 @@ async fn prepare(
         training: Some(TrainingPart {
             shape: BatchShape { batch: batch / micro, time },
             accumulation: micro,
-            optimizer,
+            optimizer: &settings.optimizer,
+            tvr: &settings.tvr,
+            instruments: true,
         }),
         evaluation: None,
         generation: Some(time),
@@ -111,18 +117,22 @@ async fn check_tensors(
 async fn check_training(name: &str, compute: &Compute) -> Outcome {
     let golden = Golden::load(name)?;
     let settings = settings(&golden)?;
-    let (program, mut executor) = prepare(&golden, compute, &settings.optimizer, 1).await?;
+    let (program, mut executor) = prepare(&golden, compute, &settings, 1).await?;
     check_logits(&golden, &program, &mut executor).await?;
     let mut trainer = Trainer::new(&program, batches(&golden, 1)?, 1)?;
     for step in 1..=settings.train.steps {
         let lr = learning_rate(&settings.schedule, settings.optimizer.lr, settings.train.steps, step);
         let index = step as usize - 1;
         assert!((lr - golden.tensor("lrs")[index]).abs() < 1e-15, "lr of step {step}: got {lr}");
-        let record = trainer.step(&mut executor, step, lr).await?;
+        let record = trainer.step(&mut executor, step, lr, false).await?;
         let loss = (record.loss - golden.tensor("losses")[index]).abs();
         assert!(loss < LOSSES, "loss of step {step}: expected within {LOSSES:e}, got {loss:e}");
         let norm = (record.grad_norm / golden.tensor("grad_norms")[index] - 1.0).abs();
         assert!(norm < NORMS, "gradient norm of step {step}: expected within {NORMS:e}, got {norm:e}");
+        if settings.tvr.enabled {
+            let rescaled = golden.tensor("tvr_rescaled")[index];
+            assert_eq!(record.tvr_rescaled.unwrap_or(0) as f64, rescaled, "matrices rescaled after step {step}");
+        }
         if step == 1 {
             check_tensors(&golden, &program, &mut executor, ("grad", ".grad"), GRADIENTS).await?;
         }
@@ -135,9 +145,9 @@ async fn check_accumulation(name: &str, compute: &Compute) -> Outcome {
     let golden = Golden::load(name)?;
     let settings = settings(&golden)?;
     let micro = golden.extents[1];
-    let (program, mut executor) = prepare(&golden, compute, &settings.optimizer, micro).await?;
+    let (program, mut executor) = prepare(&golden, compute, &settings, micro).await?;
     let mut trainer = Trainer::new(&program, batches(&golden, micro)?, micro as u32)?;
-    let record = trainer.step(&mut executor, 1, settings.optimizer.lr).await?;
+    let record = trainer.step(&mut executor, 1, settings.optimizer.lr, false).await?;
     assert!((record.loss - golden.tensor("losses")[0]).abs() < LOSSES, "loss: got {}", record.loss);
     check_tensors(&golden, &program, &mut executor, ("grad", ".grad"), GRADIENTS).await
 }
@@ -176,5 +186,8 @@ macro_rules! golden {
 golden! {
     "llama-gqa": gqa_cpu gqa_gpu accumulated_gqa_cpu accumulated_gqa_gpu;
     "llama-tied": tied_cpu tied_gpu accumulated_tied_cpu accumulated_tied_gpu;
+    "llama-tvr": tvr_cpu tvr_gpu accumulated_tvr_cpu accumulated_tvr_gpu;
+    "kat-abs-sum": abs_sum_cpu abs_sum_gpu accumulated_abs_sum_cpu accumulated_abs_sum_gpu;
+    "kat-sum-abs": sum_abs_cpu sum_abs_gpu accumulated_sum_abs_cpu accumulated_sum_abs_gpu;
     "llama-headdim": headdim_cpu headdim_gpu accumulated_headdim_cpu accumulated_headdim_gpu;
 }

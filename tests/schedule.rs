@@ -62,6 +62,13 @@ fn tied_llama_with_accumulation_is_recorded_as_before() -> Outcome {
     assert_snapshot("llama_tied_accumulated.txt", &table.to_string())
 }
 
+#[test]
+fn tiny_kat_with_tvr_is_recorded_as_before() -> Outcome {
+    let (_, setup) = setup(&["model.arch=kat", "model.rational_groups=4", "tvr.enabled=true"], &Compute::Cpu)?;
+    let table = Table { schedule: &setup.program.schedule, device: Device::PORTABLE };
+    assert_snapshot("kat_tvr.txt", &table.to_string())
+}
+
 async fn train(
     compute: &Compute,
     steps: u64,
@@ -72,7 +79,7 @@ async fn train(
     let mut executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
     let mut trainer = Trainer::new(&setup.program, setup.batches, 1)?;
     for step in 1..=steps {
-        trainer.step(&mut executor, step, 1e-3).await?;
+        trainer.step(&mut executor, step, 1e-3, false).await?;
         watch(step, &executor);
     }
     let mut bits = Vec::new();

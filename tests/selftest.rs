@@ -4,7 +4,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use evenkeel_shaders::{Card, Case, CpuArgs, Param, Params, Values, Variant, read, write};
+use evenkeel_shaders::{
+    Card, Case, CpuArgs, Param, Params, Values, Variant, magnitude_median, read, segment_moments, segment_rescale,
+    segment_statistics, segment_sum, write,
+};
 use evenkeel_tests::{Stage, Subject};
 
 /// y = x w / sqrt(mean(x^2) + eps) over rows, a lane per row.
@@ -134,6 +137,17 @@ fn edited(from: &str, to: &str) -> Card {
     Card { variants: leak(vec![norm_variant(text)]), ..norm_card() }
 }
 
+/// `card` with a part of its WGSL replaced in every variant that has it.
+#[track_caller]
+fn broken(card: &'static Card, from: &str, to: &str) -> Card {
+    let having = card.variants.iter().filter(|variant| variant.wgsl.contains(from));
+    let variants: Vec<Variant> = having
+        .map(|variant| Variant { wgsl: Box::leak(variant.wgsl.replacen(from, to, 1).into_boxed_str()), ..*variant })
+        .collect();
+    assert!(!variants.is_empty(), "no variant of {} has `{from}`", card.name);
+    Card { variants: leak(variants), ..*card }
+}
+
 #[test]
 fn sound_kernels_pass() {
     for stage in Stage::ALL {
@@ -164,6 +178,40 @@ fn wrong_numbers_are_caught() {
     for (what, from, to, says) in edits {
         assert_caught(what, vec![edited(from, to)], Stage::Check, says);
     }
+}
+
+#[test]
+fn wrong_segments_are_caught() {
+    let (sum, moments, statistics) = (&segment_sum::CARD, &segment_moments::CARD, &segment_statistics::CARD);
+    let (rescale, median) = (&segment_rescale::CARD, &magnitude_median::CARD);
+    let edits: [(&str, &'static Card, &str, &str, &str); 17] = [
+        ("first segment for all", sum, "table[group / params.S]", "table[0]", "scalar"),
+        ("chunks swapped", sum, "group % params.S, ", "params.S - 1u - group % params.S, ", "scalar"),
+        ("missing tail", sum, "lane < chunk.y % 4u", "lane > 64u + chunk.y % 4u", "vec4_many_lanes"),
+        ("tail of the gap", sum, "lane < chunk.y % 4u", "chunk.y % 4u > 0u && lane < 4u", "vec4_many_lanes"),
+        ("mean of the chunk", moments, "/ f32(segment.y)", "/ f32(chunk.y - chunk.x)", "scalar"),
+        ("cubes", moments, "fma(d * d, d * d, fourths)", "fma(d * d, d, fourths)", "scalar"),
+        ("largest without the sign", moments, "max(largest4, abs(v))", "max(largest4, v)", "vec4"),
+        ("N for N - 1", statistics, "max(n - 1.0, 1.0)", "n", "stats"),
+        ("excess kurtosis", statistics, "(squares / n);", "(squares / n) - 3.0;", "stats"),
+        ("0 / 0", statistics, "if squares > 0.0", "if squares >= 0.0", "stats"),
+        ("no threshold", rescale, "params.threshold)", "0.0)", "rescaled"),
+        ("segments without spread", rescale, "if !exceeds { return; }", "", "NaN"),
+        ("not about the mean", rescale, "x[i] - mean", "x[i]", "x: NMSE"),
+        ("gap scaled too", rescale, "lane < chunk.y % 4u", "chunk.y % 4u > 0u && lane < 4u", "x: NMSE"),
+        ("flag of no segment", rescale, "group % params.S == 0u", "segment == 0u", "rescaled"),
+        ("lower median", median, "count % 2u == 0u", "count == 0u", "NMSE"),
+        ("without stride", median, "x[i * params.stride]", "x[i]", "NMSE"),
+    ];
+    for (what, card, from, to, says) in edits {
+        assert_caught(what, vec![broken(card, from, to)], Stage::Check, says);
+    }
+    let card = broken(median, "if lane == 0u {\n            var below", "if lane == rank {\n            var below");
+    assert_caught("search by another lane", vec![card], Stage::Check, "NMSE");
+    let card = broken(median, "if count % 2u == 0u", "if atomicLoad(&histogram[0]) == 0u");
+    assert_caught("barrier after an atomic's branch", vec![card], Stage::Lint, "workgroup barrier");
+    let card = broken(sum, "sum += x[i];", "sum += x[i]; workgroupBarrier();");
+    assert_caught("barrier in a lane's loop", vec![card], Stage::Lint, "workgroup barrier");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Loads a checkpoint folder in transformers and evaluates it as `evenkeel eval` does.
+"""Loads a checkpoint folder in transformers, or a KAT in kat.py, and evaluates it as `evenkeel eval` does.
 
     python check_transformers.py FOLDER --data FILE --seq-len T
 
@@ -12,6 +12,7 @@ import math
 import sys
 from pathlib import Path
 
+import kat
 import torch
 import transformers
 from safetensors import safe_open
@@ -21,15 +22,18 @@ WINDOWS_PER_BATCH = 16
 
 
 def load_strict(folder):
-    """The model in f32, or an exit that names every key transformers misses, does not expect or finds misshapen."""
+    """The model in f32, or an end that names every key that is missing, not expected or misshapen."""
     with safe_open(folder / "model.safetensors", "pt") as file:
         if file.metadata() != {"format": "pt"}:
             sys.exit(f'metadata of model.safetensors: expected {{"format": "pt"}}, got {file.metadata()}')
         dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}
-    model, info = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    problems = {kind: found for kind, found in info.items() if found}
-    if problems:
-        sys.exit(f"{folder} does not load cleanly: {problems}")
+    if json.loads((folder / "config.json").read_text()).get("model_type") == "kat":
+        model = kat.load(folder, torch.float32)
+    else:
+        model, info = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        problems = {kind: found for kind, found in info.items() if found}
+        if problems:
+            sys.exit(f"{folder} does not load cleanly: {problems}")
     print(f"{folder}: {sum(p.numel() for p in model.parameters())} parameters, stored as {', '.join(dtypes)}, "
           f"no missing or unexpected key (transformers {transformers.__version__})")
     return model.eval()

@@ -1,12 +1,15 @@
-"""The reference trainer: transformers' LlamaForCausalLM, exact to f64, under torch's AdamW.
+"""The reference trainer: transformers' LlamaForCausalLM, or a KAT on top of it, exact to f64, under torch's AdamW.
 
 transformers' LLaMA computes RMSNorm and the rotary tables in f32 whatever the dtype of the model. `load` with
 float64 replaces exactly these two forwards by the same formula without the casts; everything else is theirs.
 """
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import kat
 import torch
 import transformers
 from transformers import LlamaForCausalLM
@@ -42,6 +45,38 @@ class Recipe:
         return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * p)))
 
 
+@dataclass
+class Tvr:
+    """Target variance rescaling, named as in Evenkeel's run file."""
+
+    target_std: float = 0.01
+    interval: int = 50
+    threshold: float = 1.2
+    depth_scaled: bool = False
+    exclude: tuple = ()  # names of modules, such as "o_proj"
+
+    def fires_at(self, step):
+        """Whether it looks at the weights after the update of `step`, counted from 1."""
+        return step > 1 and (step - 1) % self.interval == 0
+
+    @torch.no_grad()
+    def rescale(self, parameters):
+        """Brings each matrix inside the layers that spreads too far back to its target; each one's std / target."""
+        ratios = {}
+        for name, W in parameters.items():
+            parts = name.split(".")
+            inside = parts[:2] == ["model", "layers"] and W.ndim == 2 and not kat.is_rational(name)
+            if not inside or set(parts) & set(self.exclude):
+                continue
+            target = self.target_std / (math.sqrt(int(parts[2]) + 1) if self.depth_scaled else 1)
+            mean = W.mean()
+            std = W.std(correction=1)
+            ratios[name] = (std / target).item()
+            if ratios[name] > self.threshold:
+                W.copy_((W - mean) / std * target + mean)
+        return ratios
+
+
 def rms_norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
@@ -57,7 +92,11 @@ def rotary_forward(self, x, position_ids):
 
 def load(folder, dtype):
     """The model of a checkpoint folder; with torch.float64 every intermediate is f64."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    folder = Path(folder)
+    if json.loads((folder / "config.json").read_text()).get("model_type") == "kat":
+        model = kat.load(folder, dtype)
+    else:
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     if dtype == torch.float64:
         for module in model.modules():
             if isinstance(module, LlamaRMSNorm):
@@ -68,9 +107,14 @@ def load(folder, dtype):
 
 
 def randomize(model, generator, std):
-    """Matrices ~ N(0, std^2), norm weights ~ N(1, 0.2^2): far enough from a usual start that a mistake shows."""
+    """Matrices ~ N(0, std^2), norm weights ~ N(1, 0.2^2): far enough from a usual start that a mistake shows.
+
+    Rational coefficients stay.
+    """
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if kat.is_rational(name):
+                continue
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise * std if parameter.ndim > 1 else 1 + 0.2 * noise)
 
@@ -109,16 +153,17 @@ class Trace:
     lrs: list
     logits: torch.Tensor  # of the first micro-batch
     grads: dict  # of step 1, before clipping
+    tvr_ratios: list  # of each step: std / target of every matrix, empty where TVR does not look
 
 
-def train(model, tokens, targets, recipe):
+def train(model, tokens, targets, recipe, tvr=None):
     """Trains `model` in place on micro-batches taken in order."""
     parameters = dict(model.named_parameters())
-    matrices = [p for p in parameters.values() if p.ndim > 1]
-    norms = [p for p in parameters.values() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": norms, "weight_decay": 0.0}]
+    decayed = {name: p.ndim > 1 and not kat.is_rational(name) for name, p in parameters.items()}
+    groups = [{"params": [p for name, p in parameters.items() if decayed[name] == decay],
+               "weight_decay": recipe.weight_decay if decay else 0.0} for decay in (True, False)]
     optimizer = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)
-    trace = Trace([], [], [], None, None)
+    trace = Trace([], [], [], None, None, [])
     for step in range(1, recipe.steps + 1):
         optimizer.zero_grad()
         loss = 0.0
@@ -135,6 +180,7 @@ def train(model, tokens, targets, recipe):
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
+        trace.tvr_ratios.append(tvr.rescale(parameters) if tvr and tvr.fires_at(step) else {})
         trace.losses.append(loss)
         trace.grad_norms.append(norm.item())
         trace.lrs.append(lr)

@@ -1,10 +1,12 @@
 """A parity check with a model that no fixture has.
 
-    python unseen.py OUT_DIR --seed N              writes OUT_DIR/model, OUT_DIR/tokens.bin and OUT_DIR/expected.json,
+    python unseen.py OUT_DIR --seed N [--arch kat] [--tvr]
+                                                   writes OUT_DIR/model, OUT_DIR/tokens.bin and OUT_DIR/expected.json,
                                                    and prints the command line that repeats the run in Evenkeel
     python unseen.py OUT_DIR --compare RUN_FOLDER  compares RUN_FOLDER/metrics.jsonl with OUT_DIR/expected.json
 
-Shapes, hyper-parameters, weights and tokens all follow from the seed.
+Shapes, hyper-parameters, weights and tokens all follow from the seed. --arch is llama or kat; with --tvr the run
+rescales its matrices, and the count of each step is compared too.
 """
 
 import argparse
@@ -17,8 +19,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import kat
 import torch
-from reference import Recipe, load, randomize, sequential_blocks, skewed_tokens, train
+from reference import Recipe, Tvr, load, randomize, sequential_blocks, skewed_tokens, train
 from transformers import LlamaConfig, LlamaForCausalLM
 
 SHARD_MAGIC, SHARD_VERSION = 20240520, 1
@@ -44,6 +47,23 @@ def draw_config(rng, T):
     )
 
 
+def draw_kat_config(rng, T):
+    """A valid random KAT: what draw_config gives, with a number of groups that divides both widths."""
+    config = draw_config(rng, T)
+    G = rng.choice([g for g in range(1, 17) if config["hidden_size"] % g == 0])
+    return config | dict(
+        intermediate_size=G * rng.randint(-(-24 // G), 180 // G), rational_groups=G,
+        rational_form=rng.choice(kat.FORMS), rational_init=[rng.choice(["identity", "swish"]) for _ in range(2)],
+        rational_shared_numerator=rng.random() < 0.5,
+    )
+
+
+def draw_tvr(rng, std):
+    """A target near the initial spread, so that some matrices are rescaled, at once or as they grow, and some never."""
+    return Tvr(target_std=std * rng.uniform(0.5, 0.9), interval=rng.randint(1, 6), threshold=rng.uniform(1.05, 1.3),
+               depth_scaled=rng.random() < 0.5, exclude=tuple(rng.sample(["q_proj", "k_proj", "v_proj", "o_proj"], k=1)))
+
+
 def draw_recipe(rng):
     schedule = rng.choice(["constant", "cosine"])
     return Recipe(
@@ -61,7 +81,7 @@ def write_shard(path, ids):
     path.write_bytes(header + struct.pack(f"<{len(ids)}H", *ids.tolist()))
 
 
-def command_line(out, recipe, B, T):
+def command_line(out, recipe, tvr, B, T):
     settings = {
         "model.from": str(out / "model"), "data.order": "sequential",
         "train.batch_size": B, "train.grad_accumulation": recipe.grad_accumulation, "train.seq_len": T,
@@ -71,29 +91,42 @@ def command_line(out, recipe, B, T):
         "schedule.kind": recipe.schedule, "schedule.warmup_steps": recipe.warmup_steps,
         "schedule.min_lr_ratio": recipe.min_lr_ratio,
     }
+    if tvr:
+        settings |= {"tvr.enabled": True} | {f"tvr.{key}": value for key, value in asdict(tvr).items()}
     words = ["evenkeel", "pretrain", "--data", str(out / "tokens.bin"), "--steps", str(recipe.steps)]
     for key, value in settings.items():
-        # Every JSON string and number is also a TOML value.
+        # Every JSON string, number, boolean and array of strings is also a TOML value.
         words += ["--set", f"{key}={json.dumps(value)}"]
     return words + ["--out", str(out / "run")]
 
 
-def write(out, seed):
+def write(out, seed, arch, with_tvr):
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     B, T = rng.randint(1, 4), round(log_uniform(rng, 1, 150))
-    config, recipe = draw_config(rng, T), draw_recipe(rng)
-    model = LlamaForCausalLM(LlamaConfig(**config))
-    randomize(model, generator, rng.uniform(0.05, 0.12))
-    model.save_pretrained(out / "model")
+    config, recipe = draw_kat_config(rng, T) if arch == "kat" else draw_config(rng, T), draw_recipe(rng)
+    model = kat.build(config) if arch == "kat" else LlamaForCausalLM(LlamaConfig(**config))
+    std = rng.uniform(0.05, 0.12)
+    randomize(model, generator, std)
+    (out / "model").mkdir(exist_ok=True)
+    if arch == "kat":
+        kat.save(model, config, out / "model")
+    else:
+        model.save_pretrained(out / "model")
     count = recipe.steps * recipe.grad_accumulation
     # Up to nine tokens more than the run reads: nothing may depend on the end of the shard.
     stream = skewed_tokens(config["vocab_size"], count * B * T + 1 + rng.randint(0, 9), generator)
     write_shard(out / "tokens.bin", stream)
 
-    trace = train(load(out / "model", torch.float64), *sequential_blocks(stream, count, B, T), recipe)
-    command = shlex.join(command_line(out, recipe, B, T))
+    tvr = draw_tvr(rng, std) if with_tvr else None
+    trace = train(load(out / "model", torch.float64), *sequential_blocks(stream, count, B, T), recipe, tvr)
+    command = shlex.join(command_line(out, recipe, tvr, B, T))
     expected = {"seed": seed, "batch_size": B, "seq_len": T, "config": config, "recipe": asdict(recipe),
                 "losses": trace.losses, "grad_norms": trace.grad_norms, "lrs": trace.lrs, "command": command}
+    if tvr:
+        fired = [sum(ratio > tvr.threshold for ratio in ratios.values()) for ratios in trace.tvr_ratios]
+        margin = min((abs(r / tvr.threshold - 1) for ratios in trace.tvr_ratios for r in ratios.values()), default=1)
+        expected |= {"tvr": asdict(tvr), "tvr_rescaled": fired}
+        print(f"{tvr}\nrescaled {fired}, closest decision {margin:.1e} from the threshold")
     (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     print(f"B {B}, T {T}, {config}\n{recipe}\nloss {trace.losses[0]:.4f} -> {trace.losses[-1]:.4f}\n\n{command}")
 
@@ -115,6 +148,10 @@ def compare(out, run_folder):
     for key, name in (("loss", "losses"), ("grad_norm", "grad_norms"), ("lr", "lrs")):
         worst[key] = max(abs(row[key] - value) for row, value in zip(rows, expected[name]))
         print(f"{key}: max abs difference {worst[key]:.2e}")
+    rescaled = [row.get("tvr_rescaled", 0) for row in rows]
+    if rescaled != expected.get("tvr_rescaled", rescaled):
+        print(f"tvr_rescaled: expected {expected['tvr_rescaled']}, got {rescaled}")
+        return False
     return worst["loss"] < LOSS_TOLERANCE
 
 
@@ -122,13 +159,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--arch", choices=["llama", "kat"], default="llama")
+    parser.add_argument("--tvr", action="store_true")
     parser.add_argument("--compare", type=Path, metavar="RUN_FOLDER")
     args = parser.parse_args()
     out = args.out.resolve()
     if args.compare:
         sys.exit(0 if compare(out, args.compare) else 1)
     out.mkdir(parents=True, exist_ok=True)
-    write(out, args.seed)
+    write(out, args.seed, args.arch, args.tvr)
 
 
 if __name__ == "__main__":

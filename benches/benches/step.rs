@@ -1,23 +1,24 @@
-//! Tokens per second of whole training steps, and where the time of a CPU step goes:
-//! `cargo bench --bench step -- [PRESET] [ADAPTER]`, by default every measured pair.
+//! Tokens per second of whole training steps of both models, what TVR and the instruments add, and where the time of a
+//! step goes: `cargo bench --bench step -- [PRESET] [ADAPTER]`, by default every measured pair.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Instant};
 
 use evenkeel_schedule::Phase;
 use evenkeel_train::{
     Compute, Executor, Setup, Trainer,
-    settings::{Settings, Sources},
+    settings::{Arch, Settings, Sources},
 };
 
 /// Steps before the timed ones, and the timed ones: an odd number, for the median.
 const WARM: u64 = 3;
 const TIMED: u64 = 9;
+/// Steps from one check of TVR, and one row of the instruments, to the next, that their cost is spread over.
+const INTERVAL: f64 = 50.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let presets = arguments.first().map_or(vec!["nano", "s"], |preset| vec![preset.as_str()]);
     let adapters = arguments.get(1).map_or(vec!["cpu", "llvmpipe"], |adapter| vec![adapter.as_str()]);
-    println!("{:<8}{:<10}{:>12}{:>10}{:>14}", "preset", "adapter", "tokens/s", "ms", "first step s");
     for preset in presets {
         for adapter in &adapters {
             pollster::block_on(measure(preset, adapter))?;
@@ -26,38 +27,112 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A model on its device.
+struct Model {
+    arch: Arch,
+    executor: Executor,
+    trainer: Trainer,
+    first_step: f64,
+    times: Vec<f64>,
+}
+
+impl Model {
+    async fn new(arch: Arch, preset: &str, compute: &Compute) -> Result<Self, Box<dyn Error>> {
+        let set = vec![
+            format!("model.preset={preset}"),
+            format!("model.arch={}", arch.name()),
+            "tvr.enabled=true".to_owned(),
+        ];
+        let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
+        let start = Instant::now();
+        let setup = Setup::new(&settings, compute)?;
+        let weights = setup.weights.load(&setup.config)?;
+        let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
+        let trainer = Trainer::new(&setup.program, setup.batches, 1)?;
+        let mut model = Self { arch, executor, trainer, first_step: 0.0, times: Vec::new() };
+        model.step(1).await?;
+        model.first_step = start.elapsed().as_secs_f64();
+        Ok(model)
+    }
+
+    async fn step(&mut self, step: u64) -> Result<f64, Box<dyn Error>> {
+        let start = Instant::now();
+        self.trainer.step(&mut self.executor, step, 1e-3, false).await?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Median time of some phases, waited for.
+    async fn phases(&mut self, phases: &[Phase]) -> Result<f64, Box<dyn Error>> {
+        let mut times = Vec::new();
+        for _ in 0..TIMED {
+            let start = Instant::now();
+            for &phase in phases {
+                self.executor.run(phase).await?;
+            }
+            if let Executor::Gpu(gpu) = &mut self.executor {
+                gpu.wait().await?;
+            }
+            times.push(start.elapsed().as_secs_f64());
+        }
+        Ok(median(&mut times))
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// The models take turns, so that what else the machine does meets all alike.
 async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::resolve(&Sources { set: vec![format!("model.preset={preset}")], ..Sources::default() })?;
     let compute = match adapter {
         "cpu" => Compute::Cpu,
         name => Compute::Gpu(Arc::new(evenkeel_gpu::select(Some(name)).await?.open().await?)),
     };
-    let start = Instant::now();
-    let setup = Setup::new(&settings, &compute)?;
-    let weights = setup.weights.load(&setup.config)?;
-    let mut executor = setup.program.prepare(&compute, &weights, &mut |_, _| ()).await?;
-    let mut trainer = Trainer::new(&setup.program, setup.batches, 1)?;
-    trainer.step(&mut executor, 1, 1e-3).await?;
-    let first = start.elapsed();
-    let mut times = Vec::new();
-    for step in 2..2 + WARM + TIMED {
-        let start = Instant::now();
-        trainer.step(&mut executor, step, 1e-3).await?;
-        times.push(start.elapsed().as_secs_f64());
+    let mut models = Vec::new();
+    for &arch in Arch::ALL {
+        models.push(Model::new(arch, preset, &compute).await?);
     }
-    let mut timed = times.split_off(WARM as usize);
-    timed.sort_by(f64::total_cmp);
-    let median = timed[timed.len() / 2];
-    let rate = trainer.tokens_per_step() as f64 / median;
-    println!("{preset:<8}{adapter:<10}{rate:>12.0}{:>10.1}{:>14.2}", median * 1e3, first.as_secs_f64());
-    kernels(&mut executor).await
+    for step in 2..2 + WARM + TIMED {
+        for model in &mut models {
+            let time = model.step(step).await?;
+            if step >= 2 + WARM {
+                model.times.push(time);
+            }
+        }
+    }
+    let of_first = median(&mut models[0].times);
+    let (tvr, instruments) = (format!("TVR / {INTERVAL}"), format!("instruments / {INTERVAL}"));
+    println!(
+        "{:<8}{:<10}{:<7}{:>10}{:>9}{:>7}{:>14}{tvr:>11}{instruments:>18}",
+        "preset", "adapter", "model", "tokens/s", "ms", "ratio", "first step s"
+    );
+    for model in &mut models {
+        let time = median(&mut model.times);
+        let share = |phases: f64| format!("{:.2} %", 100.0 * phases / time / INTERVAL);
+        let tvr = share(model.phases(&[Phase::Rescale]).await?);
+        let instruments = share(model.phases(&[Phase::Snapshot, Phase::Measure]).await?);
+        println!(
+            "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>7.2}{:>14.2}{tvr:>11}{instruments:>18}",
+            model.arch.name(),
+            model.trainer.tokens_per_step() as f64 / time,
+            time * 1e3,
+            time / of_first,
+            model.first_step,
+        );
+    }
+    for model in &mut models {
+        println!("  {}", model.arch.name());
+        kernels(&mut model.executor).await?;
+    }
+    Ok(())
 }
 
 /// Time by kernel of one step, each waited for: on a GPU that adds a round trip per kernel.
 async fn kernels(executor: &mut Executor) -> Result<(), Box<dyn Error>> {
     let schedule = executor.schedule().clone();
     let mut by_kernel: BTreeMap<&str, (u32, f64, u64)> = BTreeMap::new();
-    for phase in [Phase::ForwardBackward, Phase::Update] {
+    for phase in [Phase::ForwardBackward, Phase::Update, Phase::Rescale, Phase::Measure] {
         for index in schedule.phase(phase) {
             let step = &schedule.steps()[index];
             let start = Instant::now();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use evenkeel_model::LlamaConfig;
+use evenkeel_model::ModelConfig;
 use evenkeel_train::checkpoint::model::{load_parameters, read_config};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub struct Golden {
     /// Its folder, in Hugging Face's layout.
     pub folder: PathBuf,
     /// Its shape.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     /// Initial weights, in the order of `config.parameters()`.
     pub weights: Vec<Vec<f32>>,
     /// Steps, B, T.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use evenkeel_data::{Corpus, Windows};
-use evenkeel_model::llama::BatchShape;
+use evenkeel_model::transformer::BatchShape;
 use evenkeel_train::{Program, ProgramParts, checkpoint::model, evaluate};
 use serde_json::json;
 

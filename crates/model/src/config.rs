@@ -1,6 +1,6 @@
-//! The shape of a LLaMA, read from and written to Hugging Face's `config.json`.
+//! The shape of a model, read from and written to Hugging Face's `config.json`.
 //!
-//! A [`LlamaConfig`] that came out of [`LlamaConfig::from_json`] or passed [`LlamaConfig::validate`] is possible: its
+//! A [`ModelConfig`] that came out of [`ModelConfig::from_json`] or passed [`ModelConfig::validate`] is possible: its
 //! extents are non-zero, its heads divide, and the number of its parameters does not overflow.
 //! Fields, defaults and precedences are those of `LlamaConfig` in transformers; keys that do not change the
 //! computation are ignored, keys that ask for another computation are errors.
@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
+use crate::rational::{Rational, RationalForm, RationalSet};
 
 /// The largest extent: WGSL, safetensors readers and BLAS all index with 31 bits somewhere.
 pub const MAX_EXTENT: usize = i32::MAX as usize;
@@ -16,9 +17,20 @@ pub const MAX_LAYERS: usize = 1 << 16;
 /// The largest number of parameters; sixteen bytes for each still fit an `i64`.
 pub const MAX_PARAMETERS: u64 = 1 << 48;
 
-/// The hyper-parameters of a LLaMA that shape its computation.
+/// Which model: what its MLPs are. All else is LLaMA's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// LLaMA: SwiGLU.
+    Llama,
+    /// KAT: group-rational activations, each before its linear.
+    Kat(Rational),
+}
+
+/// The hyper-parameters of a model that shape its computation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LlamaConfig {
+pub struct ModelConfig {
+    /// Which model.
+    pub arch: Arch,
     /// `V`, rows of the embedding.
     pub vocab_size: usize,
     /// `C`, width of the residual stream.
@@ -43,7 +55,7 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
 }
 
-impl LlamaConfig {
+impl ModelConfig {
     /// Parses the text of a `config.json`.
     ///
     /// # Errors
@@ -57,7 +69,7 @@ impl LlamaConfig {
     /// Reads the fields of a parsed `config.json`. A `null` is an absent field.
     ///
     /// # Errors
-    /// As [`LlamaConfig::from_json`].
+    /// As [`ModelConfig::from_json`].
     pub fn from_value(value: &Value) -> Result<Self, ModelError> {
         let object = value.as_object().ok_or_else(|| ModelError::NotAnObject { got: excerpt(value) })?;
         let fields = Fields(object);
@@ -76,6 +88,7 @@ impl LlamaConfig {
             }
         };
         let config = Self {
+            arch: fields.arch()?,
             vocab_size: fields.required_extent("vocab_size")?,
             hidden_size,
             intermediate_size: fields.required_extent("intermediate_size")?,
@@ -131,6 +144,9 @@ impl LlamaConfig {
             );
             return Err(invalid("head_dim", expected, self.head_dim));
         }
+        if let Arch::Kat(rational) = &self.arch {
+            self.validate_rational(rational)?;
+        }
         for (field, number) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
             // Kernels take both as f32, where a tiny number would be zero and a huge one infinite.
             if !(number as f32 > 0.0 && (number as f32).is_finite()) {
@@ -148,15 +164,40 @@ impl LlamaConfig {
         }
     }
 
-    /// The text of a `config.json` that transformers loads as `LlamaForCausalLM`.
+    fn validate_rational(&self, rational: &Rational) -> Result<(), ModelError> {
+        let groups = rational.groups;
+        if !(1..=MAX_EXTENT).contains(&groups) {
+            return Err(invalid("rational_groups", expected_extent(), groups));
+        }
+        for (field, width) in [("hidden_size", self.hidden_size), ("intermediate_size", self.intermediate_size)] {
+            if !width.is_multiple_of(groups) {
+                return Err(invalid("rational_groups", format!("a divisor of {field} {width}"), groups));
+            }
+        }
+        for set in rational.init {
+            if !set.fits(rational.form) {
+                let fitting = RationalSet::ALL.iter().filter(|set| set.fits(rational.form));
+                let fitting = fitting.map(|set| set.name()).collect::<Vec<_>>().join(", ");
+                let expected = format!("sets fitted for the form {} ({fitting})", rational.form.name());
+                return Err(invalid("rational_init", expected, set.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of a `config.json`; that of a LLaMA is one that transformers loads as `LlamaForCausalLM`.
     ///
     /// The rotary base stands twice: transformers 5 reads `rope_parameters`, earlier ones the top level.
     /// The token ids are null because `generate` would otherwise stop at LLaMA's own end token, 2.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let config = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+        let (architecture, model_type) = match self.arch {
+            Arch::Llama => ("LlamaForCausalLM", "llama"),
+            Arch::Kat(_) => ("KatForCausalLM", "kat"),
+        };
+        let mut config = json!({
+            "architectures": [architecture],
+            "model_type": model_type,
             "dtype": "float32",
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
@@ -178,6 +219,12 @@ impl LlamaConfig {
             "eos_token_id": null,
             "pad_token_id": null,
         });
+        if let Arch::Kat(rational) = &self.arch {
+            config["rational_groups"] = json!(rational.groups);
+            config["rational_form"] = json!(rational.form);
+            config["rational_init"] = json!(rational.init);
+            config["rational_shared_numerator"] = json!(rational.shared_numerator);
+        }
         format!("{config:#}\n")
     }
 }
@@ -225,6 +272,30 @@ impl Fields<'_> {
         }
     }
 
+    /// What a `model_type` of "kat" adds to LLaMA's fields.
+    fn arch(&self) -> Result<Arch, ModelError> {
+        if self.get("model_type").is_none_or(|value| value == "llama") {
+            return Ok(Arch::Llama);
+        }
+        let init = match self.get("rational_init") {
+            None => [RationalSet::Identity, RationalSet::Swish],
+            Some(Value::Array(sets)) if sets.len() == 2 => {
+                let set = |value| chosen("rational_init", value, RationalSet::named, RationalSet::NAMES);
+                [set(&sets[0])?, set(&sets[1])?]
+            }
+            Some(value) => return Err(invalid("rational_init", "two names".to_owned(), excerpt(value))),
+        };
+        Ok(Arch::Kat(Rational {
+            groups: self.extent("rational_groups")?.unwrap_or(8),
+            form: match self.get("rational_form") {
+                None => RationalForm::AbsSum,
+                Some(form) => chosen("rational_form", form, RationalForm::named, RationalForm::NAMES)?,
+            },
+            init,
+            shared_numerator: self.flag("rational_shared_numerator")?.unwrap_or(true),
+        }))
+    }
+
     fn object(&self, field: &'static str) -> Result<Option<Fields<'_>>, ModelError> {
         match self.get(field) {
             None => Ok(None),
@@ -237,7 +308,7 @@ impl Fields<'_> {
     fn refuse_unsupported(&self) -> Result<(), ModelError> {
         type Supported = fn(&Value) -> bool;
         let supported: [(_, Supported, _); 7] = [
-            ("model_type", |v| v == "llama", "\"llama\""),
+            ("model_type", |v| v == "llama" || v == "kat", "\"llama\" or \"kat\""),
             ("hidden_act", |v| v == "silu", "\"silu\""),
             ("attention_bias", |v| v == false, "false"),
             ("mlp_bias", |v| v == false, "false"),
@@ -297,6 +368,16 @@ impl Fields<'_> {
             _ => Ok(()),
         }
     }
+}
+
+fn chosen<T>(
+    field: &'static str,
+    value: &Value,
+    named: fn(&str) -> Option<T>,
+    names: &[&str],
+) -> Result<T, ModelError> {
+    let found = value.as_str().and_then(named);
+    found.ok_or_else(|| invalid(field, format!("one of {}", names.join(", ")), excerpt(value)))
 }
 
 fn expected_extent() -> String {

@@ -8,27 +8,68 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::choices;
 use crate::parameters::{ParameterKind, ParameterSpec};
 
-/// How matrices and embeddings start. Norm weights start at one under every scheme.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum InitScheme {
-    /// Independent normal numbers of mean zero.
-    Normal {
-        /// Standard deviation, finite.
-        std: f64,
-    },
+choices! {
+    /// How the matrices inside the layers start: normal numbers of mean zero and this standard deviation, `l` being a
+    /// matrix's layer from 1. Embeddings and head have `std` under every scheme, norm weights are one, rational
+    /// coefficients those of their set.
+    InitScheme {
+        /// `std`.
+        Normal = "normal",
+        /// `std / sqrt(l)`: layer-index rescaling (LIR, arXiv 2503.17500).
+        Lir = "lir",
+        /// `std`, but `std / sqrt(2 L)` where a matrix writes into the residual stream (GPT-2).
+        Gpt2Residual = "gpt2_residual",
+        /// `sqrt(gain / fan-in)`: each matrix keeps the variance of what enters the function in front of it (KAT).
+        VariancePreserving = "variance_preserving",
+        /// `sqrt(gain / fan-in / l)`: both at once; of no paper.
+        LirVariancePreserving = "lir_variance_preserving",
+    }
 }
 
-/// The initial elements of `spec`, row by row.
+/// Initial weights: a scheme and its standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Init {
+    /// Of the matrices inside the layers.
+    pub scheme: InitScheme,
+    /// Finite.
+    pub std: f64,
+}
+
+impl Init {
+    /// The standard deviation of a weight matrix in a model of `layers` layers.
+    fn std_of(&self, spec: &ParameterSpec, layers: usize) -> f64 {
+        let ParameterKind::Matrix { layer, into_stream, gain } = spec.kind else { return self.std };
+        let fan_in = spec.shape.last().copied().unwrap_or(1) as f64;
+        let index = (layer + 1) as f64;
+        match self.scheme {
+            InitScheme::Normal => self.std,
+            InitScheme::Lir => self.std / index.sqrt(),
+            InitScheme::Gpt2Residual if into_stream => self.std / (2.0 * layers as f64).sqrt(),
+            InitScheme::Gpt2Residual => self.std,
+            InitScheme::VariancePreserving => (gain / fan_in).sqrt(),
+            InitScheme::LirVariancePreserving => (gain / fan_in / index).sqrt(),
+        }
+    }
+}
+
+/// The initial elements of `spec`, row by row, in a model of `layers` layers.
 ///
 /// The generator's key is the seed and a constant that separates it from other uses of the seed; its stream is a hash
-/// of the tensor's name, so that adding, removing or reordering tensors changes no other tensor.
+/// of the tensor's name, so that adding, removing or reordering tensors changes no other tensor. A scheme only scales
+/// the same unit normal numbers.
 #[must_use]
-pub fn initialise(spec: &ParameterSpec, scheme: InitScheme, seed: u64) -> Vec<f32> {
-    match (spec.kind, scheme) {
-        (ParameterKind::Norm, _) => vec![1.0; spec.elements()],
-        (_, InitScheme::Normal { std }) => normal(&spec.name, spec.elements(), std, seed),
+pub fn initialise(spec: &ParameterSpec, init: Init, layers: usize, seed: u64) -> Vec<f32> {
+    let repeated = |row: &[f64]| row.iter().map(|&x| x as f32).cycle().take(spec.elements()).collect();
+    match spec.kind {
+        ParameterKind::Norm => vec![1.0; spec.elements()],
+        ParameterKind::Numerator(set) => repeated(&set.numerator()),
+        ParameterKind::Denominator(set) => repeated(&set.denominator()),
+        ParameterKind::Embedding | ParameterKind::Head | ParameterKind::Matrix { .. } => {
+            normal(&spec.name, spec.elements(), init.std_of(spec, layers), seed)
+        }
     }
 }
 
@@ -105,16 +146,22 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Arch, ModelConfig,
+        rational::{RationalForm, RationalSet},
+    };
 
     const STD: f64 = 0.02;
+    const NORMAL: Init = Init { scheme: InitScheme::Normal, std: STD };
 
     fn matrix(name: &str, rows: usize, columns: usize) -> ParameterSpec {
-        ParameterSpec { name: name.to_owned(), shape: vec![rows, columns], kind: ParameterKind::Matrix { layer: 0 } }
+        let kind = ParameterKind::Matrix { layer: 0, into_stream: false, gain: 1.0 };
+        ParameterSpec { name: name.to_owned(), shape: vec![rows, columns], kind }
     }
 
     fn draw(name: &str, elements: usize, seed: u64) -> Vec<f32> {
         let spec = matrix(name, 1, elements);
-        initialise(&spec, InitScheme::Normal { std: STD }, seed)
+        initialise(&spec, NORMAL, 1, seed)
     }
 
     /// Mean of `values` to the power.
@@ -161,15 +208,115 @@ mod tests {
         for elements in [0, 1, 2, 17, 1000] {
             assert_eq!(draw("a", elements, 7), long[..elements]);
         }
-        let reshaped = initialise(&matrix("a", 7, 143), InitScheme::Normal { std: STD }, 7);
+        let reshaped = initialise(&matrix("a", 7, 143), NORMAL, 1, 7);
         assert_eq!(reshaped, long);
+    }
+
+    /// A LLaMA of four layers.
+    fn parameters() -> (Vec<ParameterSpec>, usize) {
+        let config = ModelConfig {
+            arch: Arch::Llama,
+            vocab_size: 512,
+            hidden_size: 128,
+            intermediate_size: 352,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 32,
+            max_position_embeddings: 16,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e4,
+            tie_word_embeddings: false,
+        };
+        (config.parameters(), config.num_hidden_layers)
+    }
+
+    /// Mean and standard deviation of every matrix under `scheme` against the law's, within four standard errors.
+    fn check_law(scheme: InitScheme, std: f64, law: impl Fn(&ParameterSpec, f64) -> f64) {
+        let (specs, layers) = parameters();
+        for spec in specs.iter().filter(|spec| spec.is_matrix()) {
+            let values: Vec<f64> =
+                initialise(spec, Init { scheme, std }, layers, 5).into_iter().map(f64::from).collect();
+            let expected = spec.layer().map_or(std, |layer| law(spec, (layer + 1) as f64));
+            let n = values.len() as f64;
+            let (mean, got) = (moment(&values, 1), moment(&values, 2).sqrt());
+            assert!(mean.abs() < 4.0 * expected / n.sqrt(), "{} {}: mean {mean}", scheme.name(), spec.name);
+            let error = (got - expected).abs();
+            assert!(error < 4.0 * expected / (2.0 * n).sqrt(), "{} {}: std {got}", scheme.name(), spec.name);
+        }
+    }
+
+    #[test]
+    fn schemes_follow_their_laws() {
+        check_law(InitScheme::Normal, 0.02, |_, _| 0.02);
+        check_law(InitScheme::Lir, 0.006, |_, l| 0.006 / l.sqrt());
+        check_law(InitScheme::Gpt2Residual, 0.02, |spec, _| {
+            let residual = spec.name.contains("o_proj") || spec.name.contains("down_proj");
+            if residual { 0.02 / 8_f64.sqrt() } else { 0.02 }
+        });
+        // E swish(z)^2 = .355775 for a standard normal z.
+        let variance_preserving = |spec: &ParameterSpec| {
+            let gain = if spec.name.contains("down_proj") { 1.0 / 0.355_775 } else { 1.0 };
+            (gain / spec.shape[1] as f64).sqrt()
+        };
+        check_law(InitScheme::VariancePreserving, 0.02, |spec, _| variance_preserving(spec));
+        check_law(InitScheme::LirVariancePreserving, 0.02, |spec, l| variance_preserving(spec) / l.sqrt());
+    }
+
+    #[test]
+    fn a_scheme_scales_the_same_numbers() {
+        let (specs, layers) = parameters();
+        for spec in &specs {
+            let draw = |scheme| initialise(spec, Init { scheme, std: 0.02 }, layers, 9);
+            let factor = spec.layer().map_or(1.0, |layer| 1.0 / ((layer + 1) as f64).sqrt());
+            for (lir, normal) in draw(InitScheme::Lir).into_iter().zip(draw(InitScheme::Normal)) {
+                let expected = f64::from(normal) * factor;
+                // Both are rounded to f32 once.
+                assert!((f64::from(lir) - expected).abs() <= 2.4e-7 * expected.abs() / 2.0, "{}", spec.name);
+            }
+        }
+    }
+
+    /// x of variance one through `rows` of a matrix: the variance of what comes out.
+    fn variance_behind(gain: f64, function: impl Fn(f64) -> f64) -> f64 {
+        let (rows, columns, samples) = (256, 256, 200);
+        let spec = ParameterSpec {
+            kind: ParameterKind::Matrix { layer: 0, into_stream: false, gain },
+            ..matrix("fc", rows, columns)
+        };
+        let w = initialise(&spec, Init { scheme: InitScheme::VariancePreserving, std: 0.02 }, 1, 3);
+        let x: Vec<f64> = draw("x", columns * samples, 11).iter().map(|&x| function(f64::from(x) / STD)).collect();
+        let outputs = x
+            .chunks(columns)
+            .flat_map(|x| w.chunks(columns).map(move |w| w.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>()));
+        outputs.map(|y| y * y).sum::<f64>() / (rows * samples) as f64
+    }
+
+    #[test]
+    fn variance_preserving_preserves_the_variance() {
+        assert!((variance_behind(1.0, |x| x) - 1.0).abs() < 0.02);
+        let swish = RationalSet::Swish;
+        let rational = |x| RationalForm::AbsSum.evaluate(&swish.numerator(), &swish.denominator(), x);
+        assert!((variance_behind(swish.gain(), rational) - 1.0).abs() < 0.03);
+    }
+
+    #[test]
+    fn rationals_start_as_their_sets() {
+        let of = |kind, shape: [usize; 2]| {
+            let spec = ParameterSpec { name: "a".to_owned(), shape: shape.to_vec(), kind };
+            initialise(&spec, NORMAL, 1, 3)
+        };
+        let set = RationalSet::Swish;
+        let rounded = |row: &[f64]| row.iter().map(|&x| x as f32).collect::<Vec<_>>();
+        assert_eq!(of(ParameterKind::Numerator(set), [1, 6]), rounded(&set.numerator()));
+        assert_eq!(of(ParameterKind::Denominator(set), [3, 4]), rounded(&set.denominator()).repeat(3));
     }
 
     #[test]
     fn norms_start_at_one() {
         let mut spec = matrix("model.norm.weight", 1, 5);
         spec.kind = ParameterKind::Norm;
-        assert_eq!(initialise(&spec, InitScheme::Normal { std: STD }, 3), [1.0; 5]);
+        assert_eq!(initialise(&spec, NORMAL, 1, 3), [1.0; 5]);
     }
 
     #[test]

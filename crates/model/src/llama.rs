@@ -1,265 +1,35 @@
-//! LLaMA (Touvron et al. 2023) as Hugging Face's LlamaForCausalLM computes it: pre-norm blocks of grouped-query
-//! attention with rotary positions and SwiGLU, no biases, the head tied to the embedding or not.
+//! LLaMA's MLP (Touvron et al. 2023): down(silu(gate x) * up x).
 
-use evenkeel_schedule::{DType, Dim, ParameterDecl, Phase, Recorder, Role, ScheduleError, TensorId};
-use evenkeel_shaders::rope_fwd;
+use evenkeel_schedule::{Recorder, ScheduleError, TensorId};
 
 use crate::{
-    LlamaConfig, ParameterKind, ParameterSpec,
-    layers::{
-        AttentionShape, LossTensors, RopeTables, TokenBatch, attention, embedding, linear, next_token_logits,
-        next_token_loss, residual, rms_norm, rope, swiglu,
-    },
+    ModelConfig, ParameterKind,
+    layers::{linear, swiglu},
+    parameters::LayerParameter,
+    rational::RationalSet,
+    transformer::Block,
 };
 
-/// Extents of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchShape {
-    /// Sequences.
-    pub batch: usize,
-    /// Tokens of each.
-    pub time: usize,
+/// The parameters of layer `layer`'s MLP.
+pub(crate) fn mlp_parameters(config: &ModelConfig, layer: usize) -> Vec<LayerParameter> {
+    let (c, f) = (config.hidden_size, config.intermediate_size);
+    let matrix = |into_stream, gain| ParameterKind::Matrix { layer, into_stream, gain };
+    // E (silu(g) u)^2 = E silu(g)^2 for independent g and u of variance one.
+    let swiglu = RationalSet::Swish.gain();
+    vec![
+        ("mlp.gate_proj.weight", vec![f, c], matrix(false, 1.0)),
+        ("mlp.up_proj.weight", vec![f, c], matrix(false, 1.0)),
+        ("mlp.down_proj.weight", vec![c, f], matrix(true, swiglu)),
+    ]
 }
 
-impl BatchShape {
-    /// Tokens in all: `R`.
-    pub fn rows(self) -> usize {
-        self.batch * self.time
-    }
-}
-
-/// Rotary tables with their values, for the host to write once.
-#[derive(Clone, Debug)]
-pub struct RopeConstants {
-    /// Tensors.
-    pub tables: RopeTables,
-    /// Values of cos, (T, D/2).
-    pub cos: Vec<f32>,
-    /// Values of sin, (T, D/2).
-    pub sin: Vec<f32>,
-}
-
-/// Tensors of the training phases that the host writes or reads.
-#[derive(Clone, Debug)]
-pub struct TrainingTensors {
-    /// Input ids (R) with their index by token: rows by token (R), first position of each token (V).
-    pub tokens: TokenBatch,
-    /// Target ids, losses (R), and each row's weight in the loss (R).
-    pub loss: LossTensors,
-    /// Rotary tables.
-    pub rope: RopeConstants,
-}
-
-/// Tensors of the evaluation phase.
-#[derive(Clone, Debug)]
-pub struct EvaluationTensors {
-    /// Input ids (R).
-    pub tokens: TokenBatch,
-    /// Target ids and losses (R).
-    pub loss: LossTensors,
-    /// Rotary tables.
-    pub rope: RopeConstants,
-}
-
-/// Tensors of the generation phase: one sequence, the logits of one of its positions.
-#[derive(Clone, Debug)]
-pub struct GenerationTensors {
-    /// Input ids (T). What lies behind the position does not matter.
-    pub tokens: TokenBatch,
-    /// The position (1), u32.
-    pub position: TensorId,
-    /// Logits of the token after it (1, V).
-    pub logits: TensorId,
-    /// Rotary tables.
-    pub rope: RopeConstants,
-}
-
-/// The parameters for the recorder, all trainable.
-pub fn declarations(config: &LlamaConfig) -> Vec<ParameterDecl> {
-    let declaration = |spec: ParameterSpec| {
-        let letters: &[&'static str] = match (spec.kind, spec.shape.len()) {
-            (ParameterKind::Embedding | ParameterKind::Head, _) => &["V", "C"],
-            (_, 1) => &["C"],
-            _ => &["N", "K"],
-        };
-        let shape = letters.iter().zip(&spec.shape).map(|(&name, &extent)| Dim { name, extent }).collect();
-        ParameterDecl { decayed: spec.decayed(), name: spec.name, shape, trainable: true }
-    };
-    config.parameters().into_iter().map(declaration).collect()
-}
-
-/// Records forward and backward of one micro-batch in [`Phase::ForwardBackward`].
-///
-/// # Errors
-/// Shapes that do not fit, tensors beyond the binding limit.
-pub fn record_training(
-    r: &mut Recorder,
-    config: &LlamaConfig,
-    shape: BatchShape,
-) -> Result<TrainingTensors, ScheduleError> {
-    let rows = shape.rows();
-    let order = batch_tensor(r, "batch.rows_by_token", &[("R", rows)])?;
-    let start = batch_tensor(r, "batch.token_starts", &[("V", config.vocab_size)])?;
-    let ids = batch_tensor(r, "batch.tokens", &[("R", rows)])?;
-    let tokens = TokenBatch { ids, by_token: Some((order, start)) };
-    let loss = LossTensors {
-        targets: batch_tensor(r, "batch.targets", &[("R", rows)])?,
-        losses: r.new_tensor("losses", Role::State, DType::F32, &[("R", rows)])?,
-        weights: Some(r.new_tensor("loss_weights", Role::Constant, DType::F32, &[("R", rows)])?),
-    };
-    let rope = rope_constants(r, config, "train", shape.time)?;
-    r.begin_phase(Phase::ForwardBackward)?;
-    let x = backbone(r, config, tokens, rope.tables, shape)?;
-    let head = head(r, config)?;
-    r.scope("loss", |r| next_token_loss(r, x, head, loss))?;
-    r.backward()?;
-    Ok(TrainingTensors { tokens, loss, rope })
-}
-
-/// Records the losses of one evaluation batch in [`Phase::Evaluate`].
-///
-/// # Errors
-/// As [`record_training`].
-pub fn record_evaluation(
-    r: &mut Recorder,
-    config: &LlamaConfig,
-    shape: BatchShape,
-) -> Result<EvaluationTensors, ScheduleError> {
-    let rows = shape.rows();
-    let tokens = TokenBatch { ids: batch_tensor(r, "evaluate.tokens", &[("R", rows)])?, by_token: None };
-    let loss = LossTensors {
-        targets: batch_tensor(r, "evaluate.targets", &[("R", rows)])?,
-        losses: r.new_tensor("evaluate.losses", Role::State, DType::F32, &[("R", rows)])?,
-        weights: None,
-    };
-    let rope = rope_constants(r, config, "evaluate", shape.time)?;
-    r.begin_phase(Phase::Evaluate)?;
-    let x = backbone(r, config, tokens, rope.tables, shape)?;
-    let head = head(r, config)?;
-    r.scope("loss", |r| next_token_loss(r, x, head, loss))?;
-    Ok(EvaluationTensors { tokens, loss, rope })
-}
-
-/// Records the logits after one position of one sequence of `time` tokens in [`Phase::Generate`].
-///
-/// # Errors
-/// As [`record_training`].
-pub fn record_generation(
-    r: &mut Recorder,
-    config: &LlamaConfig,
-    time: usize,
-) -> Result<GenerationTensors, ScheduleError> {
-    let shape = BatchShape { batch: 1, time };
-    let tokens = TokenBatch { ids: batch_tensor(r, "generate.tokens", &[("R", time)])?, by_token: None };
-    let position = batch_tensor(r, "generate.position", &[("R", 1)])?;
-    let logits = r.new_tensor("generate.logits", Role::State, DType::F32, &[("R", 1), ("V", config.vocab_size)])?;
-    let rope = rope_constants(r, config, "generate", time)?;
-    r.begin_phase(Phase::Generate)?;
-    let x = backbone(r, config, tokens, rope.tables, shape)?;
-    let head = head(r, config)?;
-    r.scope("logits", |r| {
-        let row = embedding(r, TokenBatch { ids: position, by_token: None }, x)?;
-        next_token_logits(r, row, head, logits)
-    })?;
-    Ok(GenerationTensors { tokens, position, logits, rope })
-}
-
-fn batch_tensor(r: &mut Recorder, name: &str, shape: &[(&'static str, usize)]) -> Result<TensorId, ScheduleError> {
-    r.new_tensor(name, Role::Batch, DType::U32, shape)
-}
-
-fn rope_constants(
-    r: &mut Recorder,
-    config: &LlamaConfig,
-    prefix: &str,
-    time: usize,
-) -> Result<RopeConstants, ScheduleError> {
-    let half = config.head_dim / 2;
-    let shape = [("T", time), ("D", half)];
-    let tables = RopeTables {
-        cos: r.new_tensor(&format!("{prefix}.rope.cos"), Role::Constant, DType::F32, &shape)?,
-        sin: r.new_tensor(&format!("{prefix}.rope.sin"), Role::Constant, DType::F32, &shape)?,
-    };
-    let (cos, sin) = rope_fwd::tables(time, config.head_dim, config.rope_theta);
-    Ok(RopeConstants { tables, cos, sin })
-}
-
-/// The output head: of its own, or the embedding.
-fn head(r: &Recorder, config: &LlamaConfig) -> Result<TensorId, ScheduleError> {
-    r.find(if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" })
-}
-
-/// From ids to the final norm's output (R, C).
-fn backbone(
-    r: &mut Recorder,
-    config: &LlamaConfig,
-    tokens: TokenBatch,
-    tables: RopeTables,
-    shape: BatchShape,
-) -> Result<TensorId, ScheduleError> {
-    let eps = config.rms_norm_eps as f32;
-    let w = r.find("model.embed_tokens.weight")?;
-    let mut stream = r.scope("embed_tokens", |r| embedding(r, tokens, w))?;
-    for layer in 0..config.num_hidden_layers {
-        stream = r.scope(&format!("layers.{layer}"), |r| {
-            let block = Block { config, prefix: format!("model.layers.{layer}."), eps };
-            let stream = r.scope("self_attn", |r| block.attention(r, stream, tables, shape))?;
-            r.scope("mlp", |r| block.mlp(r, stream))
-        })?;
-    }
-    let w = r.find("model.norm.weight")?;
-    r.scope("norm", |r| rms_norm(r, stream, w, eps))
-}
-
-struct Block<'a> {
-    config: &'a LlamaConfig,
-    prefix: String,
-    eps: f32,
-}
-
-impl Block<'_> {
-    fn weight(&self, r: &Recorder, name: &str) -> Result<TensorId, ScheduleError> {
-        r.find(&format!("{}{name}.weight", self.prefix))
-    }
-
-    fn norm(&self, r: &mut Recorder, name: &str, x: TensorId) -> Result<TensorId, ScheduleError> {
-        let w = self.weight(r, name)?;
-        r.scope("norm", |r| rms_norm(r, x, w, self.eps))
-    }
-
-    fn attention(
-        &self,
-        r: &mut Recorder,
-        stream: TensorId,
-        tables: RopeTables,
-        shape: BatchShape,
-    ) -> Result<TensorId, ScheduleError> {
-        let BatchShape { batch, time } = shape;
-        let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
-        let head_size = self.config.head_dim;
-        let x = self.norm(r, "input_layernorm", stream)?;
-        let project = |r: &mut Recorder, name: &str| {
-            let w = self.weight(r, &format!("self_attn.{name}_proj"))?;
-            linear(r, name, x, w, "HD")
-        };
-        let (q, k, v) = (project(r, "q")?, project(r, "k")?, project(r, "v")?);
-        let q = rope(r, "q_rotated", q, tables, [batch, time, heads, head_size])?;
-        let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
-        let y = attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })?;
-        let w = self.weight(r, "self_attn.o_proj")?;
-        let o = linear(r, "o", y, w, "C")?;
-        residual(r, stream, o)
-    }
-
-    fn mlp(&self, r: &mut Recorder, stream: TensorId) -> Result<TensorId, ScheduleError> {
-        let x = self.norm(r, "post_attention_layernorm", stream)?;
-        let gate = self.weight(r, "mlp.gate_proj")?;
-        let gate = linear(r, "gate", x, gate, "F")?;
-        let up = self.weight(r, "mlp.up_proj")?;
-        let up = linear(r, "up", x, up, "F")?;
-        let y = swiglu(r, gate, up)?;
-        let w = self.weight(r, "mlp.down_proj")?;
-        let down = linear(r, "down", y, w, "C")?;
-        residual(r, stream, down)
-    }
+/// Records the MLP of x (R, C): y (R, C).
+pub(crate) fn mlp(r: &mut Recorder, block: &Block<'_>, x: TensorId) -> Result<TensorId, ScheduleError> {
+    let gate = block.weight(r, "mlp.gate_proj")?;
+    let gate = linear(r, "gate", x, gate, "F")?;
+    let up = block.weight(r, "mlp.up_proj")?;
+    let up = linear(r, "up", x, up, "F")?;
+    let y = swiglu(r, gate, up)?;
+    let w = block.weight(r, "mlp.down_proj")?;
+    linear(r, "down", y, w, "C")
 }

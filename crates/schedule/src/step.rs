@@ -14,8 +14,14 @@ pub enum Phase {
     Begin,
     /// Forward and backward of one micro-batch.
     ForwardBackward,
+    /// Before the update of a measured step: a copy of the weights.
+    Snapshot,
     /// Norm, clip, optimizer, metrics.
     Update,
+    /// After the update of a measured step: statistics of weights, update and residual stream.
+    Measure,
+    /// After the update of some steps: weights that outgrew their target are rescaled.
+    Rescale,
     /// Forward and loss of one evaluation batch.
     Evaluate,
     /// Forward of one sequence, to the logits of one position.
@@ -27,7 +33,10 @@ impl fmt::Display for Phase {
         f.pad(match self {
             Self::Begin => "begin",
             Self::ForwardBackward => "forward-backward",
+            Self::Snapshot => "snapshot",
             Self::Update => "update",
+            Self::Measure => "measure",
+            Self::Rescale => "rescale",
             Self::Evaluate => "evaluate",
             Self::Generate => "generate",
         })

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use evenkeel_model::config::LlamaConfig;
+use evenkeel_model::config::ModelConfig;
 
 use self::error::{CheckpointError, excerpt};
 use self::model::{load_parameters, read_config};
@@ -37,7 +37,7 @@ const PREFIX: &str = "step-";
 #[derive(Debug)]
 pub struct CheckpointParts<'a> {
     /// The model's configuration.
-    pub config: &'a LlamaConfig,
+    pub config: &'a ModelConfig,
     /// Every parameter of the model.
     pub model: &'a [TensorRef<'a>],
     /// Whatever the optimizer needs to go on.
@@ -50,7 +50,7 @@ pub struct CheckpointParts<'a> {
 #[derive(Debug)]
 pub struct LoadedCheckpoint {
     /// The model's configuration.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     /// The parameters, in the order of `config.parameters()`.
     pub parameters: Vec<Vec<f32>>,
     /// The optimizer's tensors.

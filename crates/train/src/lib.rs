@@ -1,4 +1,5 @@
-//! Evenkeel's training loop: optimizer, schedules, checkpoints, metrics, evaluation, generation.
+//! Evenkeel's training loop: optimizer, schedules, variance control, checkpoints, metrics, instruments, evaluation,
+//! generation.
 
 pub mod checkpoint;
 pub mod difference;
@@ -13,16 +14,23 @@ mod compute;
 mod error;
 mod evaluation;
 mod generation;
+mod instruments;
+mod metrics;
 mod pretrain;
 mod program;
+mod segments;
 mod setup;
 mod trainer;
+mod tvr;
 
 pub use compute::{Compute, ComputeName, Executor};
 pub use error::TrainError;
 pub use evaluation::{Evaluation, evaluate, fixed_set};
 pub use generation::{Sampling, generate};
-pub use pretrain::{Destination, EvaluationRow, Event, StepRow, Summary, Watch, pretrain};
-pub use program::{Program, ProgramParts, TrainingPart};
+pub use instruments::{Instruments, Measurement, StreamStatistics, WeightStatistics};
+pub use metrics::{EvaluationRow, InstrumentsRow, StepRow};
+pub use pretrain::{Destination, Event, Summary, Watch, pretrain};
+pub use program::{Program, ProgramParts, RecordedTraining, TrainingPart};
 pub use setup::{Plan, Setup, Weights};
 pub use trainer::{StepRecord, Trainer};
+pub use tvr::Tvr;

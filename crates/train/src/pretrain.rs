@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
 use crate::{
     Compute, ComputeName, Evaluation, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
     checkpoint::{
@@ -15,6 +13,7 @@ use crate::{
     },
     evaluate, fixed_set, generate,
     learning_rate::learning_rate,
+    metrics::{EvaluationRow, InstrumentsRow, StepRow},
     run_folder::{MetricsFile, RunFolder},
     settings::Settings,
     tensor_file::TensorRef,
@@ -79,32 +78,6 @@ pub trait Watch: Send {
     fn sample(&self) -> bool {
         true
     }
-}
-
-/// A row of `metrics.jsonl` for a step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepRow {
-    /// From 1.
-    pub step: u64,
-    /// Mean over the step's targets before the update, in nats.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Before clipping.
-    pub grad_norm: f64,
-    /// Tokens trained on so far.
-    pub tokens: u64,
-    /// Of this step, without compilation, evaluation and checkpoint.
-    pub tokens_per_s: f64,
-}
-
-/// A row of `metrics.jsonl` for an evaluation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EvaluationRow {
-    /// Steps done.
-    pub step: u64,
-    /// Mean over the validation set, in nats.
-    pub valid_loss: f64,
 }
 
 /// How a run ended.
@@ -306,8 +279,9 @@ impl Run<'_> {
     async fn step(&mut self, step: u64) -> Result<StepRecord, TrainError> {
         let train = &self.settings.train;
         let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
+        let measured = self.measured(step);
         let start = Instant::now();
-        let record = self.trainer.step(&mut self.executor, step, lr).await?;
+        let record = self.trainer.step(&mut self.executor, step, lr, measured).await?;
         let time = start.elapsed();
         self.summary.step_time += time;
         if !record.loss.is_finite() {
@@ -331,13 +305,23 @@ impl Run<'_> {
             grad_norm: record.grad_norm,
             tokens: step * tokens,
             tokens_per_s: tokens as f64 / time.as_secs_f64(),
+            tvr_rescaled: record.tvr_rescaled,
         };
         self.metrics.append(&row)?;
+        if let Some(measurement) = &record.measurement {
+            self.metrics.append(&InstrumentsRow::new(step, measurement))?;
+        }
         self.watch.event(Event::Step(&row));
         let first = self.summary.losses.map_or(row.loss, |(first, _)| first);
         self.summary.losses = Some((first, row.loss));
         self.summary.step = step;
         Ok(record)
+    }
+
+    /// Whether the instruments are read at this step: every interval, and at the end.
+    fn measured(&self, step: u64) -> bool {
+        let interval = self.settings.instruments.interval;
+        interval > 0 && (step.is_multiple_of(interval) || step == self.settings.train.steps)
     }
 
     async fn evaluate(&mut self, step: u64) -> Result<(), TrainError> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use evenkeel_model::{
-    LlamaConfig,
-    llama::{
+    ModelConfig,
+    transformer::{
         BatchShape, EvaluationTensors, GenerationTensors, RopeConstants, TrainingTensors, declarations,
         record_evaluation, record_generation, record_training,
     },
@@ -14,8 +14,10 @@ use evenkeel_shaders::{fill, sum};
 
 use crate::{
     Compute, Executor, TrainError,
+    instruments::Instruments,
     optimizer::{UpdateTensors, record_update},
-    settings::OptimizerSettings,
+    settings::{OptimizerSettings, TvrSettings},
+    tvr::Tvr,
 };
 
 /// What a program is to contain.
@@ -38,17 +40,34 @@ pub struct TrainingPart<'a> {
     pub accumulation: usize,
     /// Update rule.
     pub optimizer: &'a OptimizerSettings,
+    /// Target variance rescaling.
+    pub tvr: &'a TvrSettings,
+    /// Whether steps can be measured.
+    pub instruments: bool,
+}
+
+/// Training as it was recorded.
+#[derive(Clone, Debug)]
+pub struct RecordedTraining {
+    /// Of the forward and backward phase.
+    pub tensors: TrainingTensors,
+    /// Of the update phase.
+    pub update: UpdateTensors,
+    /// Target variance rescaling, where it is enabled.
+    pub tvr: Option<Tvr>,
+    /// The instruments, where there are any.
+    pub instruments: Option<Instruments>,
 }
 
 /// A recorded program: the schedule, and the tensors by which the host takes part in it.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The model.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     /// What the executors run.
     pub schedule: Arc<Schedule>,
     /// Of training.
-    pub training: Option<(TrainingTensors, UpdateTensors)>,
+    pub training: Option<RecordedTraining>,
     /// Of evaluation.
     pub evaluation: Option<EvaluationTensors>,
     /// Of generation.
@@ -62,7 +81,7 @@ impl Program {
     ///
     /// # Errors
     /// Shapes that do not fit, tensors beyond the limit.
-    pub fn record(config: &LlamaConfig, parts: &ProgramParts<'_>, binding_limit: u64) -> Result<Self, TrainError> {
+    pub fn record(config: &ModelConfig, parts: &ProgramParts<'_>, binding_limit: u64) -> Result<Self, TrainError> {
         let accumulation = parts.training.as_ref().map_or(1, |training| training.accumulation);
         let mut r = Recorder::new(binding_limit, accumulation > 1);
         let mut declared = declarations(config);
@@ -103,17 +122,22 @@ impl Program {
             executor.write(tables.cos, cos)?;
             executor.write(tables.sin, sin)?;
         }
-        if let Some((training, _)) = &self.training
-            && let Some(weights) = training.loss.weights
-        {
+        let Some(training) = &self.training else { return Ok(executor) };
+        if let Some(weights) = training.tensors.loss.weights {
             let rows = self.schedule.tensor(weights).len();
             executor.write(weights, &vec![self.loss_weight; rows])?;
+        }
+        if let Some(tvr) = &training.tvr {
+            tvr.prepare(&mut executor)?;
+        }
+        if let Some(instruments) = &training.instruments {
+            instruments.prepare(&mut executor)?;
         }
         Ok(executor)
     }
 
     fn rope_constants(&self) -> impl Iterator<Item = &RopeConstants> {
-        let training = self.training.iter().map(|(training, _)| &training.rope);
+        let training = self.training.iter().map(|training| &training.tensors.rope);
         let evaluation = self.evaluation.iter().map(|evaluation| &evaluation.rope);
         training.chain(evaluation).chain(self.generation.iter().map(|generation| &generation.rope))
     }
@@ -130,10 +154,10 @@ impl Program {
 
 fn record_step(
     r: &mut Recorder,
-    config: &LlamaConfig,
+    config: &ModelConfig,
     training: &TrainingPart<'_>,
     loss_weight: f32,
-) -> Result<(TrainingTensors, UpdateTensors), TrainError> {
+) -> Result<RecordedTraining, TrainError> {
     let loss = r.new_tensor("loss", Role::State, DType::F32, &[("N", 1)])?;
     let several = training.accumulation > 1;
     if several {
@@ -149,7 +173,10 @@ fn record_step(
         r.run(&sum::CARD, params, &[tensors.loss.losses.into(), loss.into()])
     })?;
     let update = record_update(r, training.optimizer, loss)?;
-    Ok((tensors, update))
+    let tvr = Tvr::record(r, training.tvr, &config.parameters())?;
+    let instruments =
+        if training.instruments { Some(Instruments::record(r, config, &tensors, training.shape)?) } else { None };
+    Ok(RecordedTraining { tensors, update, tvr, instruments })
 }
 
 fn clear(r: &mut Recorder, tensor: TensorId) -> Result<(), TrainError> {

@@ -26,8 +26,8 @@ pub(crate) use given::read as read_toml;
 pub(crate) use key::shown;
 
 pub use keys::{
-    DataSettings, InitScheme, InitSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order, PresetName,
-    ScheduleKind, ScheduleSettings, Settings, TrainSettings, key_table,
+    Arch, DataSettings, InitSettings, InstrumentSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
+    PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, TvrSettings, key_table,
 };
 pub use presets::{Preset, presets};
 
@@ -121,15 +121,14 @@ impl Settings {
             return None;
         }
         let mut config = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "model_type": self.model.arch,
             "hidden_act": "silu",
             "attention_bias": false,
             "mlp_bias": false,
             "torch_dtype": "float32",
         });
         // All other keys of `[model]` have Hugging Face's names.
-        let shape = ModelSettings { preset: None, ..self.model.clone() };
+        let shape = ModelSettings { preset: None, arch: None, ..self.model.clone() };
         for (name, value) in serde_json::to_value(shape).ok()?.as_object()? {
             if !value.is_null() {
                 config[name] = value.clone();

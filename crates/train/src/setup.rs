@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use evenkeel_data::{Batches, Corpus, Order as DataOrder, Tokenizer, Windows};
 use evenkeel_model::{
-    LlamaConfig,
-    init::{self, InitScheme},
-    llama::BatchShape,
+    ModelConfig,
+    init::{Init, InitScheme, initialise},
+    transformer::BatchShape,
 };
 use evenkeel_schedule::{Phase, Role};
 
 use crate::{
     Compute, Program, ProgramParts, TrainError, TrainingPart,
     checkpoint::model::{load_parameters, read_config},
-    settings::{InitScheme as SchemeSetting, Order, Settings},
+    settings::{Order, Settings},
 };
 
 /// Context of the sample at the end of a run: every byte of it runs the whole context.
@@ -26,7 +26,7 @@ pub enum Weights {
     /// Drawn.
     Initial {
         /// Distribution.
-        scheme: InitScheme,
+        init: Init,
         /// Seed of the run.
         seed: u64,
     },
@@ -39,11 +39,12 @@ impl Weights {
     ///
     /// # Errors
     /// Files that cannot be read or are not this model's.
-    pub fn load(&self, config: &LlamaConfig) -> Result<Vec<Vec<f32>>, TrainError> {
+    pub fn load(&self, config: &ModelConfig) -> Result<Vec<Vec<f32>>, TrainError> {
         let specs = config.parameters();
         match self {
-            Self::Initial { scheme, seed } => {
-                Ok(specs.iter().map(|spec| init::initialise(spec, *scheme, *seed)).collect())
+            Self::Initial { init, seed } => {
+                let layers = config.num_hidden_layers;
+                Ok(specs.iter().map(|spec| initialise(spec, *init, layers, *seed)).collect())
             }
             Self::Folder(folder) => Ok(load_parameters(folder, &specs)?),
         }
@@ -54,7 +55,7 @@ impl Weights {
 #[derive(Debug)]
 pub struct Setup {
     /// The model.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     /// Its first weights.
     pub weights: Weights,
     /// Training data in order.
@@ -112,6 +113,8 @@ impl Setup {
                 shape,
                 accumulation: train.grad_accumulation,
                 optimizer: &settings.optimizer,
+                tvr: &settings.tvr,
+                instruments: settings.instruments.interval > 0,
             }),
             evaluation: validation.as_ref().map(|_| shape),
             generation: (tokenizer == Tokenizer::Bytes).then_some(shape.time.min(SAMPLE_CONTEXT)),
@@ -142,15 +145,15 @@ impl Setup {
     }
 }
 
-fn model(settings: &Settings) -> Result<(LlamaConfig, Weights), TrainError> {
+fn model(settings: &Settings) -> Result<(ModelConfig, Weights), TrainError> {
     if let Some(folder) = &settings.model.from {
         return Ok((read_config(folder)?, Weights::Folder(folder.clone())));
     }
     let json = settings.model_config_json().unwrap_or_default();
-    let config = LlamaConfig::from_value(&json)?;
-    let (scheme, std) = settings.init.as_ref().map_or((SchemeSetting::Normal, 0.0), |init| (init.scheme, init.std));
-    let scheme = match scheme {
-        SchemeSetting::Normal => InitScheme::Normal { std },
-    };
-    Ok((config, Weights::Initial { scheme, seed: settings.train.seed }))
+    let config = ModelConfig::from_value(&json)?;
+    let init = settings
+        .init
+        .as_ref()
+        .map_or(Init { scheme: InitScheme::Normal, std: 0.0 }, |init| Init { scheme: init.scheme, std: init.std });
+    Ok((config, Weights::Initial { init, seed: settings.train.seed }))
 }

@@ -1,14 +1,13 @@
 //! One training step after another: host writes a batch, the device does the rest, one small record comes back.
 
 use evenkeel_data::{Batches, by_token};
-use evenkeel_model::llama::TrainingTensors;
 use evenkeel_schedule::Phase;
 use evenkeel_shaders::step_metrics::slots;
 
-use crate::{Executor, Program, TrainError, optimizer::UpdateTensors};
+use crate::{Executor, Program, RecordedTraining, TrainError, instruments::Measurement, optimizer::UpdateTensors};
 
 /// What the device reports of one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepRecord {
     /// From 1.
     pub step: u64,
@@ -22,13 +21,16 @@ pub struct StepRecord {
     pub applied_steps: u64,
     /// Whether the data began again from its start inside this step.
     pub wrapped: bool,
+    /// Matrices that TVR rescaled, where it checked them.
+    pub tvr_rescaled: Option<u64>,
+    /// What the instruments saw, where they were asked for.
+    pub measurement: Option<Measurement>,
 }
 
 /// Drives an [`Executor`] through training steps.
 #[derive(Debug)]
 pub struct Trainer {
-    training: TrainingTensors,
-    update: UpdateTensors,
+    training: RecordedTraining,
     batches: Batches,
     accumulation: u32,
     host: HostBatch,
@@ -49,22 +51,22 @@ impl Trainer {
     /// # Errors
     /// A program without it.
     pub fn new(program: &Program, batches: Batches, accumulation: u32) -> Result<Self, TrainError> {
-        let Some((training, update)) = program.training.clone() else {
+        let Some(training) = program.training.clone() else {
             return Err(TrainError::Program { part: "training" });
         };
-        let rows = program.schedule.tensor(training.tokens.ids).len();
+        let rows = program.schedule.tensor(training.tensors.tokens.ids).len();
         let host = HostBatch {
             tokens: vec![0; rows],
             targets: vec![0; rows],
             order: vec![0; rows],
             starts: vec![0; program.config.vocab_size + 1],
         };
-        Ok(Self { training, update, batches, accumulation, host })
+        Ok(Self { training, batches, accumulation, host })
     }
 
     /// Tensors of the update phase.
     pub fn update(&self) -> &UpdateTensors {
-        &self.update
+        &self.training.update
     }
 
     /// Tokens of one step.
@@ -72,11 +74,17 @@ impl Trainer {
         self.host.tokens.len() as u64 * u64::from(self.accumulation)
     }
 
-    /// Runs step `step`, from 1, with this learning rate.
+    /// Runs step `step`, from 1, with this learning rate, and measures it if the program has instruments for that.
     ///
     /// # Errors
     /// Data that cannot be read, a device that is lost or did not finish the step.
-    pub async fn step(&mut self, executor: &mut Executor, step: u64, lr: f64) -> Result<StepRecord, TrainError> {
+    pub async fn step(
+        &mut self,
+        executor: &mut Executor,
+        step: u64,
+        lr: f64,
+        measured: bool,
+    ) -> Result<StepRecord, TrainError> {
         self.write_step(executor, step, lr)?;
         executor.run(Phase::Begin).await?;
         let mut wrapped = false;
@@ -84,8 +92,20 @@ impl Trainer {
             wrapped |= self.write_batch(executor, step, micro)?;
             executor.run(Phase::ForwardBackward).await?;
         }
+        let instruments = self.training.instruments.as_ref().filter(|_| measured);
+        if instruments.is_some() {
+            executor.run(Phase::Snapshot).await?;
+        }
         executor.run(Phase::Update).await?;
-        let metrics = executor.read(self.update.metrics).await?;
+        let measurement = match instruments {
+            Some(instruments) => Some(instruments.measure(executor).await?),
+            None => None,
+        };
+        let tvr_rescaled = match self.training.tvr.as_ref().filter(|tvr| tvr.due(step)) {
+            Some(tvr) => Some(tvr.apply(executor).await?),
+            None => None,
+        };
+        let metrics = executor.read(self.training.update.metrics).await?;
         if metrics[slots::STEP] != step as f32 {
             return Err(TrainError::Incomplete { step, got: metrics[slots::STEP] });
         }
@@ -96,6 +116,8 @@ impl Trainer {
             applied: metrics[slots::FINITE] > 0.0,
             applied_steps: metrics[slots::APPLIED] as u64,
             wrapped,
+            tvr_rescaled,
+            measurement,
         })
     }
 
@@ -104,7 +126,7 @@ impl Trainer {
     /// # Errors
     /// A device that is lost.
     pub(crate) fn write_step(&self, executor: &mut Executor, step: u64, lr: f64) -> Result<(), TrainError> {
-        executor.write(self.update.step, &[lr as f32, step as f32])
+        executor.write(self.training.update.step, &[lr as f32, step as f32])
     }
 
     /// Writes a micro-batch of a step (from 1) and says whether the data wrapped.
@@ -114,9 +136,9 @@ impl Trainer {
     pub(crate) fn write_batch(&mut self, executor: &mut Executor, step: u64, micro: u32) -> Result<bool, TrainError> {
         let HostBatch { tokens, targets, order, starts } = &mut self.host;
         let wrapped = self.batches.fill(step - 1, micro, tokens, targets)?.0;
-        executor.write(self.training.tokens.ids, tokens)?;
-        executor.write(self.training.loss.targets, targets)?;
-        if let Some((rows_by_token, token_starts)) = self.training.tokens.by_token {
+        executor.write(self.training.tensors.tokens.ids, tokens)?;
+        executor.write(self.training.tensors.loss.targets, targets)?;
+        if let Some((rows_by_token, token_starts)) = self.training.tensors.tokens.by_token {
             let vocabulary = starts.len() - 1;
             by_token(tokens, vocabulary, order, starts)?;
             executor.write(rows_by_token, order)?;

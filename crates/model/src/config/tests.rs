@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// The required fields, with `changes` on top.
-fn config_with(changes: Value) -> Result<LlamaConfig, ModelError> {
+fn config_with(changes: Value) -> Result<ModelConfig, ModelError> {
     let mut config = json!({
         "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4,
         "vocab_size": 256,
@@ -13,7 +13,7 @@ fn config_with(changes: Value) -> Result<LlamaConfig, ModelError> {
     for (key, value) in changes.as_object().unwrap() {
         config[key] = value.clone();
     }
-    LlamaConfig::from_value(&config)
+    ModelConfig::from_value(&config)
 }
 
 fn error_of(changes: Value) -> String {
@@ -22,7 +22,8 @@ fn error_of(changes: Value) -> String {
 
 #[test]
 fn absent_and_null_fields_take_the_defaults_of_transformers() {
-    let expected = LlamaConfig {
+    let expected = ModelConfig {
+        arch: Arch::Llama,
         vocab_size: 256,
         hidden_size: 64,
         intermediate_size: 176,
@@ -160,7 +161,7 @@ fn head_dim_may_differ_from_hidden_over_heads() {
 #[test]
 fn text_that_is_not_an_object_is_one_line() {
     for text in ["", "{", "[]", "null", "{\"hidden_size\": 1e999}", "\u{1}", "\"a\\nb\""] {
-        let error = LlamaConfig::from_json(text).unwrap_err().to_string();
+        let error = ModelConfig::from_json(text).unwrap_err().to_string();
         assert!(error.starts_with("model config: expected a JSON object, got "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
@@ -174,7 +175,8 @@ fn long_values_are_cut_in_errors() {
 
 #[test]
 fn written_configs_read_back() {
-    let config = LlamaConfig {
+    let config = ModelConfig {
+        arch: Arch::Llama,
         vocab_size: 301,
         hidden_size: 48,
         intermediate_size: 100,
@@ -188,10 +190,69 @@ fn written_configs_read_back() {
         tie_word_embeddings: true,
     };
     let text = config.to_json();
-    assert_eq!(LlamaConfig::from_json(&text).unwrap(), config);
+    assert_eq!(ModelConfig::from_json(&text).unwrap(), config);
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["architectures"], json!(["LlamaForCausalLM"]));
     assert_eq!(value["model_type"], "llama");
     assert_eq!(value["dtype"], "float32");
     assert_eq!(value["rope_parameters"]["rope_theta"], value["rope_theta"]);
+
+    let rational = Rational {
+        groups: 4,
+        form: RationalForm::SumAbs,
+        init: [RationalSet::Relu, RationalSet::Tanh],
+        shared_numerator: false,
+    };
+    let kat = ModelConfig { arch: Arch::Kat(rational), ..config };
+    let text = kat.to_json();
+    assert_eq!(ModelConfig::from_json(&text).unwrap(), kat);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&value["architectures"], &value["model_type"]), (&json!(["KatForCausalLM"]), &json!("kat")));
+    assert_eq!((&value["rational_groups"], &value["rational_form"]), (&json!(4), &json!("sum_abs")));
+    assert_eq!(value["rational_init"], json!(["relu", "tanh"]));
+}
+
+/// A KAT with `changes`.
+fn kat_with(changes: Value) -> Result<ModelConfig, ModelError> {
+    let mut fields = json!({ "model_type": "kat" });
+    for (key, value) in changes.as_object().unwrap() {
+        fields[key] = value.clone();
+    }
+    config_with(fields)
+}
+
+#[test]
+fn a_kat_has_the_defaults_of_the_paper() {
+    let expected = Rational {
+        groups: 8,
+        form: RationalForm::AbsSum,
+        init: [RationalSet::Identity, RationalSet::Swish],
+        shared_numerator: true,
+    };
+    assert_eq!(kat_with(json!({})).unwrap().arch, Arch::Kat(expected));
+    assert_eq!(kat_with(json!({"rational_groups": 16})).unwrap().arch, Arch::Kat(Rational { groups: 16, ..expected }));
+}
+
+#[test]
+fn impossible_rationals_are_named_with_field_and_value() {
+    for (changes, message) in [
+        (json!({"rational_groups": 5}), "rational_groups: expected a divisor of hidden_size 64, got 5 ("),
+        (json!({"rational_groups": 32}), "rational_groups: expected a divisor of intermediate_size 176, got 32 ("),
+        (json!({"rational_groups": 0}), "rational_groups: expected an integer from 1"),
+        (json!({"rational_form": "pade"}), "rational_form: expected one of abs_sum, sum_abs, got \"pade\" ("),
+        (json!({"rational_init": ["swish"]}), "rational_init: expected two names, got [\"swish\"] ("),
+        (json!({"rational_init": ["swish", "mish"]}), "rational_init: expected one of identity, swish, "),
+        (
+            json!({"rational_init": ["identity", "gelu_old"]}),
+            "rational_init: expected sets fitted for the form abs_sum",
+        ),
+        (
+            json!({"rational_init": ["gelu", "swish"], "rational_form": "sum_abs"}),
+            "rational_init: expected sets fitted for the form sum_abs (identity, swish, gelu_old, relu, leaky_relu, \
+             tanh, sigmoid), got gelu (",
+        ),
+    ] {
+        let error = kat_with(changes.clone()).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{changes}: {error}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use evenkeel_model::config::LlamaConfig;
+use evenkeel_model::config::ModelConfig;
 use evenkeel_model::parameters::{ParameterKind, ParameterSpec};
 
 use super::error::{CheckpointError, excerpt};
@@ -21,12 +21,12 @@ const MAX_INDEX: u64 = 16 << 20;
 /// Reads and checks the `config.json` of a model folder.
 ///
 /// # Errors
-/// A folder or file that cannot be read, and whatever [`LlamaConfig::from_json`] refuses.
-pub fn read_config(folder: &Path) -> Result<LlamaConfig, CheckpointError> {
+/// A folder or file that cannot be read, and whatever [`ModelConfig::from_json`] refuses.
+pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
     require_folder(folder)?;
     let path = folder.join(CONFIG_FILE);
     let text = read_text(&path, MAX_CONFIG)?;
-    LlamaConfig::from_json(&text).map_err(|source| CheckpointError::Config { path, source })
+    ModelConfig::from_json(&text).map_err(|source| CheckpointError::Config { path, source })
 }
 
 /// Reads the parameters `specs` of a model folder as f32, in the order of `specs`.

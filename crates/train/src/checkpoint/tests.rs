@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
-use evenkeel_model::init::{InitScheme, initialise};
+use evenkeel_model::{
+    Arch,
+    init::{Init, InitScheme, initialise},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -8,8 +11,9 @@ use super::trainer_state::{FORMAT_VERSION, Tokenizer};
 use super::*;
 
 /// A model small enough to save hundreds of times.
-pub(super) fn tiny(tie_word_embeddings: bool) -> LlamaConfig {
-    LlamaConfig {
+pub(super) fn tiny(tie_word_embeddings: bool) -> ModelConfig {
+    ModelConfig {
+        arch: Arch::Llama,
         vocab_size: 11,
         hidden_size: 8,
         intermediate_size: 10,
@@ -25,13 +29,13 @@ pub(super) fn tiny(tie_word_embeddings: bool) -> LlamaConfig {
 }
 
 /// Initial parameters of `config`.
-pub(super) fn weights(config: &LlamaConfig) -> Vec<Vec<f32>> {
-    let scheme = InitScheme::Normal { std: 0.02 };
-    config.parameters().iter().map(|spec| initialise(spec, scheme, 1)).collect()
+pub(super) fn weights(config: &ModelConfig) -> Vec<Vec<f32>> {
+    let init = Init { scheme: InitScheme::Normal, std: 0.02 };
+    config.parameters().iter().map(|spec| initialise(spec, init, config.num_hidden_layers, 1)).collect()
 }
 
 /// `weights` as they go into a file, under their names with `suffix`.
-pub(super) fn tensors<'a>(config: &LlamaConfig, weights: &'a [Vec<f32>], suffix: &str) -> Vec<TensorRef<'a>> {
+pub(super) fn tensors<'a>(config: &ModelConfig, weights: &'a [Vec<f32>], suffix: &str) -> Vec<TensorRef<'a>> {
     config
         .parameters()
         .into_iter()

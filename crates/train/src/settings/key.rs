@@ -33,6 +33,12 @@ pub(super) enum Kind {
     /// One path or a list of them, held as a list.
     Paths,
     Choice(&'static [&'static str]),
+    /// A list of `count` choices.
+    Choices {
+        names: &'static [&'static str],
+        count: usize,
+    },
+    Texts,
 }
 
 /// A bound on a number.
@@ -49,6 +55,8 @@ pub(super) enum Fallback {
     Toml(&'static str),
     /// The preset's value.
     Preset,
+    /// This TOML value in a KAT. Other models have none.
+    Kat(&'static str),
     /// An integer computed from other keys, none where it is not one; the text is the formula.
     Derived(&'static str, fn(&Values) -> Option<i64>),
     /// No value.
@@ -82,6 +90,10 @@ impl Setting for PathBuf {
     const KIND: Kind = Kind::Path;
 }
 
+impl Setting for Vec<String> {
+    const KIND: Kind = Kind::Texts;
+}
+
 impl Setting for Vec<PathBuf> {
     const KIND: Kind = Kind::Paths;
 }
@@ -105,7 +117,7 @@ impl Key {
     /// The default as the table of keys shows it.
     pub(super) fn default_text(&self) -> &'static str {
         match self.default {
-            Fallback::Toml(text) | Fallback::Derived(text, _) => text,
+            Fallback::Toml(text) | Fallback::Derived(text, _) | Fallback::Kat(text) => text,
             Fallback::Preset => "the preset's",
             Fallback::Unset => "none",
         }
@@ -128,7 +140,11 @@ impl Key {
             (Kind::Paths, Value::Array(paths)) => {
                 paths.iter().map(|path| absolute(path.as_str()?)).collect::<Option<_>>().map(Value::Array)
             }
-            (Kind::Choice(choices), Value::String(choice)) => choices.contains(&choice.as_str()).then(|| value.clone()),
+            (Kind::Choice(names), name) => is_one_of(names, name).then(|| value.clone()),
+            (Kind::Choices { names, count }, Value::Array(chosen)) => {
+                (chosen.len() == *count && chosen.iter().all(|name| is_one_of(names, name))).then(|| value.clone())
+            }
+            (Kind::Texts, Value::Array(texts)) => texts.iter().all(Value::is_str).then(|| value.clone()),
             _ => None,
         };
         accepted.ok_or_else(|| self.error(self.expected(), shown(value), origin))
@@ -184,12 +200,20 @@ impl fmt::Display for Kind {
             Self::Flag => f.write_str("true or false"),
             Self::Path => f.write_str("path"),
             Self::Paths => f.write_str("path or list of paths"),
-            Self::Choice(choices) => {
-                let quoted: Vec<_> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-                f.write_str(&quoted.join(" or "))
-            }
+            Self::Choice(names) => f.write_str(&quoted(names)),
+            Self::Choices { names, count } => write!(f, "list of {count}, each {}", quoted(names)),
+            Self::Texts => f.write_str("list of strings"),
         }
     }
+}
+
+fn is_one_of(names: &[&str], value: &Value) -> bool {
+    value.as_str().is_some_and(|name| names.contains(&name))
+}
+
+fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    quoted.join(" or ")
 }
 
 /// A value on one line.

@@ -5,30 +5,28 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use evenkeel_model::{
+    choices,
+    init::InitScheme,
+    rational::{RationalForm, RationalSet},
+};
+
 use super::key::{Condition::*, Fallback::*, Key, Kind, Setting};
 use super::layers::Values;
 
-/// Declares the names that a setting chooses from.
-macro_rules! choices {
-    ($($(#[$about:meta])+ $name:ident { $($(#[$meaning:meta])+ $variant:ident = $text:literal,)+ })+) => { $(
-        $(#[$about])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name { $($(#[$meaning])+ #[serde(rename = $text)] $variant,)+ }
-
-        impl $name {
-            /// Every choice, in the order of declaration.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The name in a run file.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-
+/// Lets settings be of these enums.
+macro_rules! chosen {
+    ($($name:ty),+ $(,)?) => { $(
         impl Setting for $name {
-            const KIND: Kind = Kind::Choice(&[$($text),+]);
+            const KIND: Kind = Kind::Choice(<$name>::NAMES);
         }
     )+ };
+}
+
+chosen!(Arch, InitScheme, OptimizerKind, Order, PresetName, RationalForm, ScheduleKind);
+
+impl Setting for [RationalSet; 2] {
+    const KIND: Kind = Kind::Choices { names: RationalSet::NAMES, count: 2 };
 }
 
 /// Declares the sections: for each its type in [`Settings`], its struct, and
@@ -63,6 +61,13 @@ macro_rules! sections {
 }
 
 choices! {
+    /// Which model: what its MLPs are.
+    Arch {
+        /// LLaMA: SwiGLU.
+        Llama = "llama",
+        /// KAT: group-rational activations, each before its linear.
+        Kat = "kat",
+    }
     /// Names of the presets, see [`presets`](super::presets).
     PresetName {
         /// The smallest.
@@ -93,11 +98,6 @@ choices! {
         /// Falls along half a cosine.
         Cosine = "cosine",
     }
-    /// The distribution of the first weights.
-    InitScheme {
-        /// Normal around zero; norm weights are one.
-        Normal = "normal",
-    }
 }
 
 sections! {
@@ -107,9 +107,11 @@ sections! {
         preset: Option<PresetName> = Toml("\"nano\"");
         /// Checkpoint folder to start from, in place of all other keys of model and init
         from: Option<PathBuf> = Unset;
+        /// LLaMA, or KAT: group-rational activations in the MLP
+        arch: Option<Arch> = Toml("\"llama\"");
         /// Channels
         hidden_size: Option<usize> [AtLeast(1)] = Preset;
-        /// Width of the MLP
+        /// Width of the MLP; a KAT's default is 3/2 of the preset's, in multiples of rational_groups
         intermediate_size: Option<usize> [AtLeast(1)] = Preset;
         /// Layers
         num_hidden_layers: Option<usize> [AtLeast(1)] = Preset;
@@ -129,6 +131,14 @@ sections! {
         rope_theta: Option<f64> [Above(0)] = Toml("10000.0");
         /// Whether the output layer is the embedding
         tie_word_embeddings: Option<bool> = Toml("false");
+        /// Groups of channels with rational coefficients of their own, a divisor of both widths (KAT)
+        rational_groups: Option<usize> [AtLeast(1)] = Kat("8");
+        /// Where the denominator has absolute values: around the sum, or around its terms (KAT)
+        rational_form: Option<RationalForm> = Kat("\"abs_sum\"");
+        /// Functions that the two activations of an MLP start as (KAT)
+        rational_init: Option<[RationalSet; 2]> = Kat("[\"identity\", \"swish\"]");
+        /// Whether the groups of an activation share one numerator (KAT)
+        rational_shared_numerator: Option<bool> = Kat("true");
     }
     /// What the model reads.
     data: DataSettings = DataSettings {
@@ -170,7 +180,7 @@ sections! {
         beta2: f64 [AtLeast(0), Below(1)] = Toml("0.95");
         /// Added to the root of the second moment
         eps: f64 [Above(0)] = Toml("1e-8");
-        /// Decay of weight matrices and embeddings, not of norm weights; times the learning rate
+        /// Decay of weight matrices and embeddings, not of norm weights and rational coefficients; times the learning rate
         weight_decay: f64 [AtLeast(0)] = Toml("0.1");
         /// Largest global gradient norm; 0: no clipping
         grad_clip: f64 [AtLeast(0)] = Toml("1.0");
@@ -186,10 +196,30 @@ sections! {
     }
     /// The first weights; none if they come from a checkpoint.
     init: Option<InitSettings> = InitSettings {
-        /// Distribution
+        /// Distribution; all but normal are for the matrices inside the layers
         scheme: InitScheme = Toml("\"normal\"");
-        /// Standard deviation
+        /// Standard deviation, before the scheme's scaling
         std: f64 [AtLeast(0)] = Toml("0.02");
+    }
+    /// Target variance rescaling: matrices inside the layers that outgrow a standard deviation are shrunk back to it.
+    tvr: TvrSettings = TvrSettings {
+        /// Whether it is done
+        enabled: bool = Toml("false");
+        /// Standard deviation to shrink to
+        target_std: f64 [Above(0)] = Toml("0.01");
+        /// Steps from one check to the next; the first is after step 1 + interval
+        interval: u64 [AtLeast(1)] = Toml("50");
+        /// A matrix is shrunk where its standard deviation is more than this many targets
+        threshold: f64 [AtLeast(1)] = Toml("1.2");
+        /// Whether the target of layer l is target_std / sqrt(l)
+        depth_scaled: bool = Toml("false");
+        /// Matrices to leave alone, by a part of the name such as "o_proj" or "layers.0.mlp"
+        exclude: Vec<String> = Toml("[]");
+    }
+    /// Statistics of weights and residual stream in metrics.jsonl.
+    instruments: InstrumentSettings = InstrumentSettings {
+        /// Steps from one row to the next; 0: none
+        interval: u64 [AtLeast(0)] = Toml("50");
     }
 }
 

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::given::Given;
 use super::key::{Fallback, Key, shown};
-use super::keys::{KEYS, Settings};
+use super::keys::{Arch, KEYS, Settings};
 use super::{Preset, PresetName};
 use crate::error::TrainError;
 
@@ -24,6 +24,7 @@ impl Values {
     /// `model.from` replaces.
     pub(super) fn of(mut given: Vec<Given>) -> Result<Self, TrainError> {
         let starts_from_checkpoint = drop_replaced_by_from(&mut given)?;
+        refuse_kat_keys(&given)?;
 
         let mut values = Self(BTreeMap::new());
         for Given { key, value, .. } in given {
@@ -50,7 +51,12 @@ impl Values {
 
     fn fill_defaults(&mut self) -> Result<(), TrainError> {
         for key in KEYS {
-            if let Fallback::Toml(text) = key.default {
+            let text = match key.default {
+                Fallback::Toml(text) => Some(text),
+                Fallback::Kat(text) => self.is_kat().then_some(text),
+                _ => None,
+            };
+            if let Some(text) = text {
                 let value = text.parse().map_err(TrainError::settings_format)?;
                 self.fill(key, &value, "default")?;
             }
@@ -63,7 +69,15 @@ impl Values {
             return Ok(());
         };
         let name: PresetName = preset.value.clone().try_into().map_err(TrainError::settings_format)?;
-        let row = Preset::of(name).values();
+        let mut row = Preset::of(name).values();
+        if self.is_kat() {
+            let groups = self.integer("model.rational_groups").and_then(|groups| u32::try_from(groups).ok());
+            for (full_name, value) in &mut row {
+                if *full_name == "model.intermediate_size" {
+                    *value = kat_width(*value, groups.unwrap_or(1));
+                }
+            }
+        }
         for key in KEYS {
             if let Some((_, value)) = row.iter().find(|(full_name, _)| *full_name == key.full_name()) {
                 self.fill(key, &Value::Integer((*value).into()), &format!("preset {}", name.name()))?;
@@ -94,9 +108,39 @@ impl Values {
         Ok(())
     }
 
+    /// Whether the model is a KAT, as far as its key is filled.
+    fn is_kat(&self) -> bool {
+        self.0.get("model.arch").is_some_and(|entry| is_kat(&entry.value))
+    }
+
     /// The value of an integer key, if it has one.
     pub(super) fn integer(&self, full_name: &str) -> Option<i64> {
         self.0.get(full_name)?.value.as_integer()
+    }
+}
+
+/// The width of a KAT's MLP that has as many weights as a SwiGLU of width `width`: two matrices for three.
+/// With more groups than channels it is no multiple of them, which the model's own check tells.
+fn kat_width(width: u32, groups: u32) -> u32 {
+    let whole = width * 3 / 2;
+    if groups > whole { whole } else { whole / groups * groups }
+}
+
+fn is_kat(arch: &Value) -> bool {
+    arch.as_str() == Some(Arch::Kat.name())
+}
+
+/// Keys of a KAT, given for another model.
+fn refuse_kat_keys(given: &[Given]) -> Result<(), TrainError> {
+    let arch = given.iter().rfind(|given| given.key.full_name() == "model.arch");
+    if arch.is_some_and(|arch| is_kat(&arch.value)) {
+        return Ok(());
+    }
+    match given.iter().find(|given| matches!(given.key.default, Fallback::Kat(_))) {
+        Some(Given { key, value, origin, .. }) => {
+            Err(key.error("no value where model.arch is not \"kat\"", shown(value), origin))
+        }
+        None => Ok(()),
     }
 }
 

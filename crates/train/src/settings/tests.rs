@@ -6,6 +6,8 @@ use std::fs;
 
 use super::key::Fallback;
 use super::keys::KEYS;
+use evenkeel_model::init::InitScheme;
+
 use super::*;
 
 fn with_set(set: &[&str]) -> Sources {
@@ -122,6 +124,7 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
             "schedule.warmup_steps=7",
             "train.seed=9223372036854775807",
         ]),
+        resolve(&["model.arch=kat", "model.rational_groups=4", "tvr.enabled=true", "tvr.exclude=['o_proj', 'a\"b']"]),
         resolve(&["model.from=runs/x", "data.valid=v.txt"]),
     ];
     for settings in cases {
@@ -130,7 +133,8 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
         for key in KEYS {
             let replaced = key.section == "init" || key.section == "model" && key.name != "from";
             let present = written.get(key.section).is_some_and(|section| section.get(key.name).is_some());
-            let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" };
+            let of_a_kat = matches!(key.default, Fallback::Kat(_)) && settings.model.arch != Some(Arch::Kat);
+            let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" && !of_a_kat };
             assert_eq!(present, expected, "{} in\n{text}", key.full_name());
         }
         let (_folder, path) = run_file(&text);
@@ -179,6 +183,7 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
     let only_from = ModelSettings {
         from: Some(absolute("runs/x/checkpoints/step-000005")),
         preset: None,
+        arch: None,
         hidden_size: None,
         intermediate_size: None,
         num_hidden_layers: None,
@@ -190,6 +195,10 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
         rms_norm_eps: None,
         rope_theta: None,
         tie_word_embeddings: None,
+        rational_groups: None,
+        rational_form: None,
+        rational_init: None,
+        rational_shared_numerator: None,
     };
     assert_eq!((settings.model.clone(), settings.init.clone()), (only_from, None));
     assert_eq!((settings.train.steps, settings.train.seq_len, settings.train.batch_size), (5, 128, 8));
@@ -212,13 +221,42 @@ fn derived_defaults_follow_what_they_depend_on() {
 fn the_model_is_handed_over_as_hugging_face_config() {
     let config = resolve(&["model.rope_theta=500000", "model.tie_word_embeddings=true"]).model_config_json().unwrap();
     let expected = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "model_type": "llama", "hidden_act": "silu",
         "attention_bias": false, "mlp_bias": false, "torch_dtype": "float32",
         "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4,
         "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 512, "max_position_embeddings": 128,
         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true,
     });
     assert_eq!(config, expected);
+}
+
+#[test]
+fn a_kat_has_as_many_weights_as_the_preset_and_keys_of_its_own() {
+    for (preset, width) in [("nano", 528), ("s", 1032), ("m", 2064), ("l", 3072)] {
+        let settings = resolve(&[&format!("model.preset={preset}"), "model.arch=kat"]);
+        assert_eq!(settings.model.intermediate_size, Some(width), "{preset}");
+    }
+    let width = |set: &[&str]| resolve(set).model.intermediate_size;
+    assert_eq!(width(&["model.arch=kat", "model.rational_groups=32"]), Some(512));
+    assert_eq!(width(&["model.arch=kat", "model.intermediate_size=352"]), Some(352));
+
+    let set = ["model.arch=kat", "model.rational_form=sum_abs", "model.rational_init=['identity', 'gelu_old']"];
+    let config = resolve(&set).model_config_json().unwrap();
+    assert_eq!(config["model_type"], "kat");
+    assert_eq!((&config["rational_groups"], &config["rational_form"]), (&json!(8), &json!("sum_abs")));
+    assert_eq!(config["rational_init"], json!(["identity", "gelu_old"]));
+    let config = resolve(&[]).model_config_json().unwrap();
+    assert!(config.as_object().unwrap().keys().all(|key| !key.starts_with("rational")), "{config}");
+}
+
+#[test]
+fn variance_control_has_the_defaults_of_its_authors() {
+    let tvr = resolve(&[]).tvr;
+    assert_eq!((tvr.enabled, tvr.target_std, tvr.interval, tvr.threshold), (false, 0.01, 50, 1.2));
+    assert_eq!((tvr.depth_scaled, tvr.exclude), (false, Vec::<String>::new()));
+    let set = resolve(&["tvr.enabled=true", "tvr.exclude=['o_proj', 'layers.0']", "init.scheme=lir"]);
+    assert_eq!(set.tvr.exclude, ["o_proj", "layers.0"]);
+    assert_eq!(set.init.unwrap().scheme, InitScheme::Lir);
 }
 
 #[test]

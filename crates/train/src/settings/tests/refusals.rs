@@ -46,10 +46,27 @@ fn wrong_types_name_key_type_and_value() {
     assert!(error(&["data.train=2024"]).contains("expected path or list of paths, got 2024"));
     assert!(error(&["model.from=[]"]).contains("expected path, got []"));
     assert!(error(&["schedule.kind=linear"]).contains("expected \"constant\" or \"cosine\", got \"linear\""));
+    let schemes =
+        "\"normal\" or \"lir\" or \"gpt2_residual\" or \"variance_preserving\" or \"lir_variance_preserving\"";
+    assert_eq!(error(&["init.scheme=xavier"]), format!("init.scheme: expected {schemes}, got \"xavier\" (--set)"));
+    assert!(error(&["model.arch=mamba"]).contains("expected \"llama\" or \"kat\", got \"mamba\""));
+    let form = error(&["model.arch=kat", "model.rational_form=pade"]);
+    assert!(form.contains("expected \"abs_sum\" or \"sum_abs\", got \"pade\""), "{form}");
+    let sets = error(&["model.arch=kat", "model.rational_init=['swish']"]);
+    assert!(sets.contains("expected list of 2, each \"identity\" or \"swish\" or"), "{sets}");
+    assert!(sets.ends_with("got [\"swish\"] (--set)"), "{sets}");
+    assert!(error(&["tvr.exclude=o_proj"]).contains("expected list of strings, got \"o_proj\""));
     assert!(error(&["model.preset=xl"]).contains("expected \"nano\" or \"s\" or \"m\" or \"l\", got \"xl\""));
     assert!(error(&["data.order=\"shuffled"]).contains("data.order: expected \"shuffled\" or \"sequential\", got"));
     assert!(file_error("[train]\nsteps = { a = 1 }\n").contains("got a table"));
     assert!(file_error("[data]\norder = \"\"\"a\nb\"\"\"\n").contains(r#"got "a\nb""#));
+}
+
+#[test]
+fn keys_of_a_kat_need_one() {
+    let expected = "model.rational_groups: expected no value where model.arch is not \"kat\", got 8 (--set)";
+    assert_eq!(error(&["model.rational_groups=8"]), expected);
+    assert_eq!(error(&["model.arch=kat", "model.arch=llama", "model.rational_groups=8"]), expected);
 }
 
 #[test]
@@ -63,6 +80,10 @@ fn numbers_out_of_range_are_refused() {
         ("optimizer.grad_clip", ["nan", "inf", "-inf", "-1"]),
         ("schedule.min_lr_ratio", ["nan", "-0.1", "1.1", "2"]),
         ("init.std", ["nan", "inf", "-0.02", "-1"]),
+        ("tvr.target_std", ["nan", "inf", "0", "-0.01"]),
+        ("tvr.interval", ["0", "-1", "0.5", "x"]),
+        ("tvr.threshold", ["nan", "inf", "0.99", "0"]),
+        ("instruments.interval", ["-1", "0.5", "x", "inf"]),
         ("model.rms_norm_eps", ["nan", "inf", "0", "-1e-5"]),
         ("model.rope_theta", ["nan", "inf", "0", "-1e4"]),
         ("train.batch_size", ["0", "-1", "4294967296", "1e3"]),

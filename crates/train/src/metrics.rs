@@ -1,0 +1,54 @@
+//! The rows of `metrics.jsonl`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::instruments::{Measurement, StreamStatistics, WeightStatistics};
+
+/// A row of `metrics.jsonl` for a step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepRow {
+    /// From 1.
+    pub step: u64,
+    /// Mean over the step's targets before the update, in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Of this step, without compilation, evaluation and checkpoint.
+    pub tokens_per_s: f64,
+    /// Matrices that TVR rescaled, on the steps where it checked them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tvr_rescaled: Option<u64>,
+}
+
+/// A row of `metrics.jsonl` for an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationRow {
+    /// Steps done.
+    pub step: u64,
+    /// Mean over the validation set, in nats.
+    pub valid_loss: f64,
+}
+
+/// A row of `metrics.jsonl` for a measured step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InstrumentsRow {
+    /// From 1.
+    pub step: u64,
+    /// By parameter name, of every projection, the embedding and the head.
+    pub weights: BTreeMap<String, WeightStatistics>,
+    /// After the embedding, then after each layer.
+    pub residual_stream: Vec<StreamStatistics>,
+}
+
+impl InstrumentsRow {
+    pub(crate) fn new(step: u64, measurement: &Measurement) -> Self {
+        let Measurement { weights, residual_stream } = measurement.clone();
+        Self { step, weights, residual_stream }
+    }
+}

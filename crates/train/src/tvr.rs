@@ -1,0 +1,145 @@
+//! Target variance rescaling (TVR, arXiv 2503.17500), in place on the device.
+//!
+//! After the update of every `interval`-th step each matrix inside the layers whose standard deviation exceeds
+//! `threshold` targets is shrunk to the target, its mean kept: W <- (W - mean) / std * target + mean. The device
+//! decides; moments are not touched. As in the released code the first check is after step 1 + interval, whatever the
+//! steps at which a run was resumed.
+
+use evenkeel_model::ParameterSpec;
+use evenkeel_schedule::{DType, Params, Phase, Recorder, Role, TensorId};
+use evenkeel_shaders::{segment, segment_rescale, sum};
+
+use crate::{
+    Executor, TrainError,
+    segments::{Segments, statistics},
+    settings::TvrSettings,
+};
+
+/// What the host takes part in.
+#[derive(Clone, Debug)]
+pub struct Tvr {
+    interval: u64,
+    /// Tables with the target of each segment.
+    targets: Vec<(Segments, TensorId, Vec<f32>)>,
+    /// Matrices rescaled by the last check (1).
+    rescaled: TensorId,
+}
+
+impl Tvr {
+    /// Records [`Phase::Rescale`], where the settings ask for it.
+    ///
+    /// # Errors
+    /// Nothing to rescale: an `exclude` that names no matrix, or all of them.
+    pub(crate) fn record(
+        r: &mut Recorder,
+        settings: &TvrSettings,
+        parameters: &[ParameterSpec],
+    ) -> Result<Option<Self>, TrainError> {
+        if !settings.enabled {
+            return Ok(None);
+        }
+        check_exclude(settings, parameters)?;
+        let wanted = |spec: &ParameterSpec| {
+            spec.layer().is_some() && !settings.exclude.iter().any(|part| names(part, &spec.name))
+        };
+        let rescaled = r.new_tensor("tvr.rescaled", Role::State, DType::F32, &[("N", 1)])?;
+        r.begin_phase(Phase::Rescale)?;
+        let arenas = r.parameter_arenas();
+        let mut targets = Vec::new();
+        for (i, segments) in Segments::declare(r, "tvr", parameters, wanted)?.into_iter().enumerate() {
+            let count = segments.len();
+            let name = format!("tvr.targets.{}", segments.arena);
+            let target = r.new_tensor(&name, Role::Constant, DType::F32, &[("SEG", count)])?;
+            let w = arenas[segments.arena];
+            r.scope("tvr", |r| {
+                let stats = statistics(r, w, segments.table, count)?;
+                let flags = r.scratch("rescaled", &[("SEG", count)])?;
+                let params = Params::dims([("N", r.tensor(w).len()), ("SEG", count), ("S", segment::CHUNKS)])
+                    .with_scalar("threshold", settings.threshold as f32);
+                let operands = [w.into(), segments.table.into(), stats.into(), target.into(), flags.into()];
+                r.run(&segment_rescale::CARD, params, &operands)?;
+                let params = Params::dims([("N", count), ("accumulate", usize::from(i > 0))]).with_scalar("scale", 1.0);
+                r.run(&sum::CARD, params, &[flags.into(), rescaled.into()])
+            })?;
+            let values = segments.members.iter().map(|&member| target_of(settings, &parameters[member])).collect();
+            targets.push((segments, target, values));
+        }
+        Ok(Some(Self { interval: settings.interval, targets, rescaled }))
+    }
+
+    /// Writes the tables, once.
+    pub(crate) fn prepare(&self, executor: &mut Executor) -> Result<(), TrainError> {
+        for (segments, target, values) in &self.targets {
+            executor.write(segments.table, &segments.values)?;
+            executor.write(*target, values)?;
+        }
+        Ok(())
+    }
+
+    /// Whether weights are checked after step `step`, from 1.
+    pub fn due(&self, step: u64) -> bool {
+        is_due(self.interval, step)
+    }
+
+    /// Checks all weights, and says how many were rescaled.
+    pub(crate) async fn apply(&self, executor: &mut Executor) -> Result<u64, TrainError> {
+        executor.run(Phase::Rescale).await?;
+        Ok(executor.read(self.rescaled).await?[0] as u64)
+    }
+}
+
+/// At 1 + interval, 1 + 2 interval, ...
+fn is_due(interval: u64, step: u64) -> bool {
+    step > 1 && (step - 1).is_multiple_of(interval)
+}
+
+fn target_of(settings: &TvrSettings, spec: &ParameterSpec) -> f32 {
+    let index = spec.layer().map_or(1.0, |layer| (layer + 1) as f64);
+    (if settings.depth_scaled { settings.target_std / index.sqrt() } else { settings.target_std }) as f32
+}
+
+/// Whether `part` is one or several whole components of a parameter's name.
+fn names(part: &str, name: &str) -> bool {
+    !part.is_empty() && format!(".{name}.").contains(&format!(".{part}."))
+}
+
+/// Every entry must name a matrix, and some matrix must be left.
+fn check_exclude(settings: &TvrSettings, parameters: &[ParameterSpec]) -> Result<(), TrainError> {
+    let fault = |expected: &str, got: String| TrainError::Setting {
+        name: "tvr.exclude".to_owned(),
+        expected: expected.to_owned(),
+        got,
+        origin: "model".to_owned(),
+    };
+    let matrices = || parameters.iter().filter(|spec| spec.layer().is_some());
+    if let Some(part) = settings.exclude.iter().find(|part| !matrices().any(|spec| names(part, &spec.name))) {
+        return Err(fault("parts of the names of matrices inside the layers, such as \"o_proj\"", format!("{part:?}")));
+    }
+    if matrices().all(|spec| settings.exclude.iter().any(|part| names(part, &spec.name))) {
+        return Err(fault("at least one matrix left to rescale", format!("{:?}", settings.exclude)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_come_after_one_and_every_interval() {
+        let due = |interval| (1..=160).filter(|&step| is_due(interval, step)).collect::<Vec<u64>>();
+        assert_eq!(due(50), [51, 101, 151]);
+        assert_eq!(due(1)[..3], [2, 3, 4]);
+    }
+
+    #[test]
+    fn parts_of_names_are_whole_components() {
+        let name = "model.layers.1.mlp.down_proj.weight";
+        for part in ["down_proj", "mlp", "layers.1", "model.layers.1.mlp.down_proj.weight"] {
+            assert!(names(part, name), "{part}");
+        }
+        for part in ["down", "layers", "layers.11", "", "down_proj.bias", "proj"] {
+            assert_eq!(names(part, name), part == "layers", "{part}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+// y = P(x) / Q(x), P and Q with the coefficients of x's channel group (Yang & Wang 2024, Kolmogorov-Arnold Transformer, eq. 11)
+// A workgroup owns 64 columns, of ROWS rows each; a lane takes four rows of one column at a time.
+#import grid, rational
+
+struct Params {
+    groups: u32,
+    group_offset: u32,
+    R: u32,
+    C: u32,
+    G: u32,
+    A: u32,
+    sum_abs: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (R, C)
+@group(0) @binding(1) var<storage, read> a: array<vec2<f32>>;  // (A, 6)
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;  // (G, 4)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;  // (R, C)
+@group(0) @binding(4) var<uniform> params: Params;
+
+const ROWS: u32 = 16u;
+
+@compute @workgroup_size(64)
+fn rational_fwd(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let strip = group_index(workgroup, grid, params.group_offset) * 64u + lane;
+    let begin = strip / params.C * ROWS;
+    if begin >= params.R { return; } // the last group's tail, and the fold's overshoot
+    let column = strip % params.C;
+    let group = column / (params.C / params.G);
+    let first = min(group, params.A - 1u) * 3u; // one numerator for all groups, or one each
+    let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
+    for (var row = begin; row < min(begin + ROWS, params.R); row += 4u) {
+        // Beyond the last row that one again: its lanes write the same number.
+        let i = min(row + vec4(0u, 1u, 2u, 3u), vec4(params.R - 1u)) * params.C + column;
+        let v = vec4(x[i.x], x[i.y], x[i.z], x[i.w]);
+        let value = numerator(f, v) / (1.0 + abs(denominator_sum(f, denominator_argument(f, v))));
+        y[i.x] = value.x;
+        y[i.y] = value.y;
+        y[i.z] = value.z;
+        y[i.w] = value.w;
+    }
+}
