@@ -4,7 +4,9 @@ mod adapter;
 mod devices;
 mod eval;
 mod generate;
+mod inspect;
 mod output;
+mod plots;
 mod pretrain;
 mod progress;
 mod schedule;
@@ -34,6 +36,8 @@ enum Verb {
     Generate(generate::Arguments),
     /// Measures a model's loss on a file
     Eval(eval::Arguments),
+    /// Shows a checkpoint's weights, or the course of a run, as tables and plots
+    Inspect(inspect::Arguments),
     /// Trains a grid of settings times seeds, and says how the arms differ
     Study(study::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
             Verb::Pretrain(arguments) => pretrain::run(arguments, adapter).await,
             Verb::Generate(arguments) => generate::run(arguments, adapter).await,
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
+            Verb::Inspect(arguments) => inspect::run(arguments),
             Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,

@@ -186,7 +186,15 @@ pub fn load(folder: &Path) -> Result<LoadedCheckpoint, CheckpointError> {
 /// # Errors
 /// A listing that fails.
 pub fn newest(run: &RunFolder) -> Result<Option<(u64, PathBuf)>, CheckpointError> {
-    Ok(list(run)?.pop_last())
+    newest_in(&run.checkpoints())
+}
+
+/// The newest of the complete checkpoints in a folder, which need not be locked.
+///
+/// # Errors
+/// A listing that fails.
+pub(crate) fn newest_in(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>, CheckpointError> {
+    Ok(list(checkpoints)?.pop_last())
 }
 
 /// Removes all checkpoints but the newest `keep`; 0 keeps all. Each leaves `checkpoints/` in one piece.
@@ -194,7 +202,7 @@ pub fn newest(run: &RunFolder) -> Result<Option<(u64, PathBuf)>, CheckpointError
 /// # Errors
 /// A listing or removal that fails.
 pub fn prune(run: &RunFolder, keep: usize) -> Result<(), CheckpointError> {
-    let mut checkpoints = list(run)?;
+    let mut checkpoints = list(&run.checkpoints())?;
     while keep > 0 && checkpoints.len() > keep {
         let Some((step, folder)) = checkpoints.pop_first() else {
             break;
@@ -207,12 +215,11 @@ pub fn prune(run: &RunFolder, keep: usize) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// The complete checkpoints of a run, by step.
-fn list(run: &RunFolder) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
-    let folder = run.checkpoints();
+/// The complete checkpoints in a folder, by step.
+fn list(folder: &Path) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
     let mut checkpoints = BTreeMap::new();
-    for entry in fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
-        let entry = entry.map_err(CheckpointError::io("list", &folder))?;
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
+        let entry = entry.map_err(CheckpointError::io("list", folder))?;
         let name = entry.file_name();
         let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
         if let Some(step) = step.filter(|&step| *name == *folder_name(step)) {

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod difference;
+pub mod inspection;
 pub mod learning_rate;
 pub mod optimizer;
 pub mod run_folder;

@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::write_file;
 
-const RUN_FILE: &str = "run.toml";
-const METRICS_FILE: &str = "metrics.jsonl";
+pub(crate) const RUN_FILE: &str = "run.toml";
+pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
+pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const LOCK_FILE: &str = "lock";
-const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const PARTIAL_FOLDER: &str = ".partial";
 
 /// A run folder that this process has locked.
@@ -63,7 +63,7 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_a_run("nothing")),
             Err(error) => return Err(CheckpointError::io("open", path)(error)),
             Ok(kind) if !kind.is_dir() => return Err(not_a_run("a file")),
-            Ok(_) if !Self::file_of(path).is_file() => {
+            Ok(_) if !path.join(RUN_FILE).is_file() => {
                 return Err(not_a_run("a folder without it"));
             }
             Ok(_) => {}
@@ -97,12 +97,7 @@ impl RunFolder {
     /// The resolved run file.
     #[must_use]
     pub fn run_file(&self) -> PathBuf {
-        Self::file_of(&self.path)
-    }
-
-    /// The resolved run file of the run folder at `path`.
-    pub(crate) fn file_of(path: &Path) -> PathBuf {
-        path.join(RUN_FILE)
+        self.path.join(RUN_FILE)
     }
 
     /// Where the complete checkpoints are.
@@ -166,16 +161,6 @@ impl RunFolder {
             }
         }
         self.replace(METRICS_FILE, |writer| writer.write_all(&kept))
-    }
-
-    /// The rows of `metrics.jsonl`, but for a last one that a kill has torn.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn metrics_rows(&self) -> Result<Vec<Value>, CheckpointError> {
-        let path = self.path.join(METRICS_FILE);
-        let text = fs::read(&path).map_err(CheckpointError::io("read", &path))?;
-        Ok(text.split(|&byte| byte == b'\n').map_while(|line| serde_json::from_slice(line).ok()).collect())
     }
 
     /// Writes the file `name` of this folder so that at any moment it is the old or the new one.

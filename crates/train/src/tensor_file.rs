@@ -108,6 +108,21 @@ impl TensorFile {
     /// # Errors
     /// A tensor that is not there, of another shape or dtype, or with an element that is not finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
+        let values = self.read_as_stored(name, shape)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => {
+                let got = format!("{} at element {index}", values[index]);
+                Err(self.wrong(name, "finite values", got))
+            }
+        }
+    }
+
+    /// Reads a tensor as [`TensorFile::read`] does, whether or not its elements are finite.
+    ///
+    /// # Errors
+    /// A tensor that is not there, or of another shape or dtype.
+    pub fn read_as_stored(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
         let Some(info) = self.metadata.info(name) else {
             return Err(CheckpointError::MissingTensor {
                 name: excerpt(name),
@@ -132,16 +147,8 @@ impl TensorFile {
             other => return Err(self.wrong(name, "dtype F32, F16 or BF16", format!("{other:?}"))),
         };
         let (start, end) = info.data_offsets;
-        let values = self
-            .read_elements(start as u64, end - start, shape.iter().product(), decode)
-            .map_err(CheckpointError::io("read", &self.path))?;
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => {
-                let got = format!("{} at element {index}", values[index]);
-                Err(self.wrong(name, "finite values", got))
-            }
-        }
+        self.read_elements(start as u64, end - start, shape.iter().product(), decode)
+            .map_err(CheckpointError::io("read", &self.path))
     }
 
     fn read_elements(

@@ -38,7 +38,22 @@ pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
 /// Files that cannot be read or are malformed; a tensor that is missing, unexpected, of another shape or dtype than
 /// its spec, or not finite.
 pub fn load_parameters(folder: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<f32>>, CheckpointError> {
-    let mut shards = Shards::open(folder)?;
+    load(folder, specs, TensorFile::read)
+}
+
+/// Reads the parameters as [`load_parameters`] does, whether or not they are finite: to look at, not to compute with.
+///
+/// # Errors
+/// As there, but for values that are not finite.
+pub fn load_as_stored(folder: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<f32>>, CheckpointError> {
+    load(folder, specs, TensorFile::read_as_stored)
+}
+
+/// How a tensor of a name and shape is read from a file.
+type Read = fn(&mut TensorFile, &str, &[usize]) -> Result<Vec<f32>, CheckpointError>;
+
+fn load(folder: &Path, specs: &[ParameterSpec], read: Read) -> Result<Vec<Vec<f32>>, CheckpointError> {
+    let mut shards = Shards::open(folder, read)?;
     shards.require_exactly(specs)?;
     let parameters = specs.iter().map(|spec| shards.read(&spec.name, &spec.shape)).collect::<Result<Vec<_>, _>>()?;
     for (spec, embedding) in specs.iter().zip(&parameters) {
@@ -53,12 +68,13 @@ pub fn load_parameters(folder: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec
 struct Shards {
     folder: PathBuf,
     files: Vec<TensorFile>,
+    read: Read,
     /// Which of the files holds a tensor.
     holders: BTreeMap<String, usize>,
 }
 
 impl Shards {
-    fn open(folder: &Path) -> Result<Self, CheckpointError> {
+    fn open(folder: &Path, read: Read) -> Result<Self, CheckpointError> {
         require_folder(folder)?;
         let whole = folder.join(MODEL_FILE);
         let index = folder.join(INDEX_FILE);
@@ -77,7 +93,7 @@ impl Shards {
             names.push(MODEL_FILE);
         }
         let mut shards =
-            Self { folder: folder.to_owned(), files: Vec::with_capacity(names.len()), holders: BTreeMap::new() };
+            Self { folder: folder.to_owned(), files: Vec::with_capacity(names.len()), read, holders: BTreeMap::new() };
         for name in &names {
             shards.add(TensorFile::open(&folder.join(name))?)?;
         }
@@ -106,7 +122,7 @@ impl Shards {
 
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
         match self.holders.get(name) {
-            Some(&index) => self.files[index].read(name, shape),
+            Some(&index) => (self.read)(&mut self.files[index], name, shape),
             None => Err(self.missing(name, shape)),
         }
     }

@@ -146,11 +146,11 @@ fn the_newest_is_found_and_old_ones_are_pruned() {
     let expected = run.checkpoints().join("step-1234567");
     assert_eq!(newest(&run).unwrap(), Some((1_234_567, expected)));
     prune(&run, 0).unwrap();
-    assert_eq!(list(&run).unwrap().len(), 4);
+    assert_eq!(list(&run.checkpoints()).unwrap().len(), 4);
     prune(&run, 2).unwrap();
-    assert_eq!(list(&run).unwrap().into_keys().collect::<Vec<_>>(), [999_999, 1_234_567]);
+    assert_eq!(list(&run.checkpoints()).unwrap().into_keys().collect::<Vec<_>>(), [999_999, 1_234_567]);
     prune(&run, 9).unwrap();
-    assert_eq!(list(&run).unwrap().len(), 2);
+    assert_eq!(list(&run.checkpoints()).unwrap().len(), 2);
     assert!(run.checkpoints().join("best").exists());
     assert!(entries(&run.partial()).is_empty());
 }

@@ -135,7 +135,7 @@ fn matrices(report: &Report) -> String {
 fn residual_stream(report: &Report) -> String {
     let depths = report.arms.iter().map(|arm| arm.residual_stream.len()).max().unwrap_or(0);
     let row = |depth: usize| {
-        let name = if depth == 0 { "embedding".to_owned() } else { format!("layer {}", depth - 1) };
+        let name = if depth == 0 { "embedding".to_owned() } else { format!("layer {depth}") };
         let of = |arm: &ArmReport| match arm.residual_stream.get(depth) {
             Some(at) => format!("{:.2} / {:.3} / {:.2}", at.absmax, at.median, at.kurtosis),
             None => NONE.to_owned(),

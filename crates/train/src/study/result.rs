@@ -5,20 +5,19 @@
 
 use std::{io::Write, path::Path};
 
-use evenkeel_model::{ParameterKind, llama::BatchShape};
+use evenkeel_model::transformer::BatchShape;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::statistics::{mean, quantile, standard_deviation};
+use super::statistics::{mean, quantile};
 use crate::{
     Compute, Evaluation, Program, ProgramParts, Setup, TrainError,
     checkpoint::{
-        self, TRAINER_FILE,
+        TRAINER_FILE,
         error::{CheckpointError, excerpt},
-        model::load_parameters,
         trainer_state::TrainerState,
     },
     evaluate, fixed_set,
+    inspection::{Tensor, read_tensors, run::RunRecord},
     run_folder::RunFolder,
     settings::Settings,
     tensor_file::read_text,
@@ -81,7 +80,7 @@ pub struct Measured {
 pub struct Matrix {
     /// Parameter.
     pub name: String,
-    /// Its layer, from 0; none of the embedding and the head.
+    /// Its layer, from 1; none of the embedding and the head.
     pub layer: Option<usize>,
     /// Standard deviation with N - 1.
     pub std: f64,
@@ -123,37 +122,32 @@ impl RunResult {
         folder: &RunFolder,
         compute: &Compute,
     ) -> Result<Self, TrainError> {
-        let Some((step, checkpoint)) = checkpoint::newest(folder)? else {
+        let record = RunRecord::read(folder.path())?;
+        let Some((step, checkpoint)) = &record.newest else {
             return Err(CheckpointError::malformed(folder.path(), "a checkpoint of the last step", "none").into());
         };
-        let setup = Setup::new(settings, compute)?;
-        let specs = setup.config.parameters();
-        let parameters = load_parameters(&checkpoint, &specs)?;
         let trainer = TrainerState::read(&checkpoint.join(TRAINER_FILE))?;
-        let matrices = specs.iter().zip(&parameters).filter_map(|(spec, values)| {
-            let layer = match spec.kind {
-                ParameterKind::Matrix { layer } => Some(layer),
-                ParameterKind::Embedding | ParameterKind::Head => None,
-                _ => return None,
-            };
-            let values: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-            Some(Matrix { name: spec.name.clone(), layer, std: standard_deviation(&values).unwrap_or(0.0) })
-        });
-        let matrices = matrices.collect();
-        let evaluation = evaluate_last(settings, setup, &parameters, compute).await?;
-        let rows = folder.metrics_rows()?;
-        let (tokens_per_s, seconds) = times(&rows, settings);
+        let tensors = read_tensors(checkpoint)?;
+        let matrix = |tensor: &Tensor| Matrix {
+            name: tensor.spec.name.clone(),
+            layer: tensor.matrix_layer(),
+            std: tensor.statistics.std.unwrap_or(0.0),
+        };
+        let matrices = tensors.iter().filter(|tensor| tensor.is_matrix()).map(matrix).collect();
+        let parameters: Vec<_> = tensors.into_iter().map(|tensor| tensor.values).collect();
+        let evaluation = evaluate_parameters(settings, &parameters, compute).await?;
+        let (tokens_per_s, seconds) = times(&record);
         Ok(Self {
             seed: settings.train.seed,
             engine_version: trainer.engine_version,
             adapter: trainer.adapter,
             driver: trainer.driver,
             outcome: Outcome::Finished(Measured {
-                step,
+                step: *step,
                 validation_loss: evaluation.loss,
                 windows: evaluation.windows,
                 matrices,
-                residual_stream: residual_stream(&rows),
+                residual_stream: residual_stream(&record),
             }),
             tokens_per_s,
             seconds,
@@ -170,7 +164,7 @@ impl RunResult {
         folder: &RunFolder,
         compute: &Compute,
     ) -> Result<Self, TrainError> {
-        let (tokens_per_s, seconds) = times(&folder.metrics_rows()?, settings);
+        let (tokens_per_s, seconds) = times(&RunRecord::read(folder.path())?);
         let name = compute.name();
         Ok(Self {
             seed: settings.train.seed,
@@ -228,13 +222,13 @@ pub(super) fn divergence(error: &TrainError) -> Option<String> {
     }
 }
 
-/// The evaluation after the last step, done again from the checkpoint.
-async fn evaluate_last(
+/// The evaluation after the last step, done again from its checkpoint.
+async fn evaluate_parameters(
     settings: &Settings,
-    setup: Setup,
     parameters: &[Vec<f32>],
     compute: &Compute,
 ) -> Result<Evaluation, TrainError> {
+    let setup = Setup::new(settings, compute)?;
     let Some(windows) = &setup.validation else { return Err(TrainError::Program { part: "evaluation" }) };
     let shape = BatchShape { batch: settings.train.batch_size, time: settings.train.seq_len };
     let parts = ProgramParts { evaluation: Some(shape), ..ProgramParts::default() };
@@ -243,17 +237,27 @@ async fn evaluate_last(
     evaluate(&program, &mut executor, windows, &fixed_set(windows), &mut |_, _| ()).await
 }
 
-/// Median tokens/s, and seconds, of the steps in the metrics.
-fn times(rows: &[Value], settings: &Settings) -> (f64, f64) {
-    let train = &settings.train;
+/// Median tokens/s, and seconds, of the steps.
+fn times(record: &RunRecord) -> (f64, f64) {
+    let train = &record.settings.train;
     let tokens = (train.batch_size * train.grad_accumulation * train.seq_len) as f64;
-    let mut rates: Vec<f64> = rows.iter().filter_map(|row| row.get("tokens_per_s")?.as_f64()).collect();
+    let mut rates: Vec<f64> = record.series("/tokens_per_s").into_iter().map(|(_, rate)| rate).collect();
     let seconds = rates.iter().map(|rate| tokens / rate).sum();
     rates.sort_by(f64::total_cmp);
     (if rates.is_empty() { 0.0 } else { quantile(&rates, 0.5) }, seconds)
 }
 
-fn residual_stream(rows: &[Value]) -> Vec<ResidualStream> {
-    let last = rows.iter().rev().find_map(|row| row.get("residual_stream"));
-    last.and_then(|layers| Vec::deserialize(layers).ok()).unwrap_or_default()
+fn residual_stream(record: &RunRecord) -> Vec<ResidualStream> {
+    let last = |place: usize, field: &str| {
+        let series = record.series(&format!("/residual_stream/{place}/{field}"));
+        series.last().map(|&(_, value)| value)
+    };
+    let at = |place| {
+        Some(ResidualStream {
+            absmax: last(place, "absmax")?,
+            median: last(place, "median")?,
+            kurtosis: last(place, "kurtosis")?,
+        })
+    };
+    (0..record.measured_places()).map_while(at).collect()
 }

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{Arm, Report, RunResult, Study, result::divergence};
-use crate::{Compute, Destination, Setup, TrainError, Watch, pretrain, run_folder::RunFolder, settings::Settings};
+use crate::{
+    Compute, Destination, Setup, TrainError, Watch, pretrain,
+    run_folder::{RUN_FILE, RunFolder},
+    settings::Settings,
+};
 
 /// The runs of a study in a folder, checked against what is there.
 #[derive(Debug)]
@@ -69,7 +73,7 @@ impl Study {
 impl<'a> PlannedRun<'a> {
     fn new(arm: &'a Arm, settings: &'a Settings, out: &Path) -> Result<Self, TrainError> {
         let folder = out.join(&arm.folder).join(format!("seed-{}", settings.train.seed));
-        let run_file = RunFolder::file_of(&folder);
+        let run_file = folder.join(RUN_FILE);
         let begun = run_file.is_file();
         let mut result = None;
         if begun {
