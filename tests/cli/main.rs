@@ -17,3 +17,4 @@ mod run_folder;
 mod schedule;
 mod settings;
 mod storage;
+mod study;

@@ -1,8 +1,11 @@
-//! `evenkeel study`: a grid of settings times seeds, and the table of what came of it.
+//! `evenkeel study`: a grid of settings times seeds, and the table and plots of what came of it.
+
+mod plots;
 
 use std::{
+    fs,
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +15,7 @@ use std::{
 
 use evenkeel_train::{
     Event, StepRow, Watch,
-    study::{Outcome, Position, RunResult, Study, StudyWatch},
+    study::{Outcome, Position, Report, RunResult, Study, StudyWatch},
 };
 use indicatif::ProgressBar;
 
@@ -79,10 +82,21 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Ended {
     progress.clear();
     match ended? {
         Some(report) => {
+            draw(&report, &out)?;
             output::line(report.table().trim_end());
-            output::note(&format!("written to {}", out.join("study.md").display()));
+            output::note(&format!("written to {}, with plots", out.join("study.md").display()));
         }
         None => output::note("stopped; the same command goes on"),
+    }
+    Ok(())
+}
+
+fn draw(report: &Report, out: &Path) -> Ended {
+    let folder = out.join("plots");
+    fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    for (name, chart) in plots::charts(report, out)? {
+        let path = folder.join(name).with_extension("svg");
+        chart.write_svg(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     Ok(())
 }

@@ -13,4 +13,4 @@ pub mod statistics;
 pub use grid::{Arm, Study};
 pub use report::{ArmReport, Difference, Loss, Report};
 pub use result::{Matrix, Measured, Outcome, ResidualStream, RunResult};
-pub use runs::{Plan, PlannedRun, Position, StudyWatch};
+pub use runs::{Plan, PlannedRun, Position, StudyWatch, run_folder};

@@ -57,6 +57,11 @@ pub trait StudyWatch: Watch {
     fn ended(&mut self, result: &RunResult);
 }
 
+/// The folder of a run: by the study's folder, its arm's and its seed.
+pub fn run_folder(out: &Path, arm: &str, seed: u64) -> PathBuf {
+    out.join(arm).join(format!("seed-{seed}"))
+}
+
 impl Study {
     /// The runs of this study in the folder `out`, which need not exist.
     ///
@@ -72,7 +77,7 @@ impl Study {
 
 impl<'a> PlannedRun<'a> {
     fn new(arm: &'a Arm, settings: &'a Settings, out: &Path) -> Result<Self, TrainError> {
-        let folder = out.join(&arm.folder).join(format!("seed-{}", settings.train.seed));
+        let folder = run_folder(out, &arm.folder, settings.train.seed);
         let run_file = folder.join(RUN_FILE);
         let begun = run_file.is_file();
         let mut result = None;
