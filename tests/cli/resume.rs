@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until the metrics of `run` have `rows` lines.
-fn wait_for_rows(place: &Place, run: &str, rows: usize, child: &mut Child) {
+pub(crate) fn wait_for_rows(place: &Place, run: &str, rows: usize, child: &mut Child) {
     let start = Instant::now();
     let lines = || {
         fs::read(place.path(format!("{run}/metrics.jsonl")))

@@ -8,6 +8,7 @@ pub mod learning_rate;
 pub mod optimizer;
 pub mod run_folder;
 pub mod settings;
+pub mod study;
 pub mod tensor_file;
 
 mod compute;
@@ -25,7 +26,7 @@ mod tvr;
 
 pub use compute::{Compute, ComputeName, Executor};
 pub use error::TrainError;
-pub use evaluation::{Evaluation, evaluate, spread};
+pub use evaluation::{Evaluation, evaluate, fixed_set};
 pub use generation::{Sampling, generate};
 pub use instruments::{Instruments, Measurement, StreamStatistics, WeightStatistics};
 pub use metrics::{EvaluationRow, StepRow};
