@@ -5,8 +5,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evenkeel_shaders::{
+<<<<<<< HEAD
     Card, Case, CpuArgs, Param, Params, Values, Variant, magnitude_median, read, segment_moments, segment_rescale,
     segment_statistics, segment_sum, write,
+=======
+    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, expand, rational_bwd_coefficients, rational_bwd_x,
+    rational_fwd, read, write,
+>>>>>>> rational
 };
 use evenkeel_tests::{Stage, Subject};
 
@@ -355,6 +360,66 @@ fn wrong_gradients_are_caught() {
     };
     assert_caught("no upstream", vec![forward(), card], Stage::Gradient, "upstream");
     assert_caught("unknown gradient", vec![forward()], Stage::Gradient, "norm_bwd");
+}
+
+/// A card with one of its variants alone, whose text, functions that it shares included, has a part replaced.
+#[track_caller]
+fn rewritten(card: &'static Card, variant: &str, from: &str, to: &str) -> Card {
+    let variant = card.variants.iter().find(|known| known.name == variant).unwrap();
+    let text = expand(variant).unwrap();
+    assert!(text.contains(from), "{} has no `{from}`", card.name);
+    let wgsl = Box::leak(text.replacen(from, to, 1).into_boxed_str());
+    Card { variants: leak(vec![Variant { wgsl, ..*variant }]), ..*card }
+}
+
+#[test]
+fn wrong_rationals_are_caught() {
+    let (fwd, bwd_x, coefficients) = (&rational_fwd::CARD, &rational_bwd_x::CARD, &rational_bwd_coefficients::CARD);
+    let edits = [
+        ("groups interleaved", fwd, "vec4_abs_sum", "column / (columns / params.G)", "column % params.G", "y: NMSE"),
+        ("numerators shared", fwd, "scalar", "min(group, params.A - 1u) * 3u", "0u", "y: NMSE"),
+        ("tail of rows dropped", fwd, "vec4_sum_abs", "params.R); row +=", "params.R / 4u * 4u); row +=", "NaN"),
+        ("the other form", fwd, "scalar", "f.sum_abs);", "!f.sum_abs);", "y: NMSE"),
+        ("the sign of x dropped", bwd_x, "vec4_sum_abs", "select(inner, x,", "select(inner, abs(x),", "dx: NMSE"),
+        ("the sign of the sum dropped", bwd_x, "vec4_abs_sum", "select(inner, x,", "select(abs(inner), x,", "dx: NMSE"),
+        ("Q instead of Q^2", bwd_x, "scalar", "numerator(f, x) * reciprocal)", "numerator(f, x))", "dx: NMSE"),
+        ("a tile's rows skipped", coefficients, "vec4_abs_sum", "row += LANES / width;", "row += 9u;", "NMSE"),
+        ("the next tile's row", coefficients, "scalar", "four < vec4(end)", "four <= vec4(end)", "NMSE"),
+        (
+            "the sign of b dropped",
+            coefficients,
+            "vec4_sum_abs",
+            "select(sum, -sum,",
+            "select(sum, sum,",
+            "db_partial: NMSE",
+        ),
+    ];
+    for (what, card, variant, from, to, says) in edits {
+        assert_caught(what, vec![rewritten(card, variant, from, to)], Stage::Check, says);
+    }
+}
+
+/// At b = 0 the form abs_sum has a kink, where a difference is no derivative: the gradient stage cannot see these cases,
+/// the comparison with the reference (whose sign of zero has a test beside it) can.
+#[test]
+fn sign_of_zero_is_positive() {
+    fn cases() -> Vec<Case> {
+        let identity = |p: &Params, _: &Values| [0.0, 1.0, 0.0, 0.0, 0.0, 0.0].repeat(p.dim("A"));
+        [(0, 26), (1, 26), (0, 32), (1, 32)]
+            .map(|(form, channels)| {
+                let dims = [("R", 19), ("C", channels), ("G", 2), ("A", 2), ("sum_abs", form), ("S", 3)];
+                let case = Case::new(Params::dims(dims));
+                case.fill("a", Fill::Derived(identity)).fill("b", Fill::Uniform(0.0, 0.0))
+            })
+            .to_vec()
+    }
+    let card = &rational_bwd_coefficients::CARD;
+    assert_eq!(faults(vec![Card { cases, ..*card }], Stage::Check), Vec::<String>::new());
+    for variant in card.variants {
+        let builtin =
+            rewritten(card, variant.name, "return select(vec4(1.0), vec4(-1.0), v < vec4<f32>());", "return sign(v);");
+        assert_caught("sign(0) = 0", vec![Card { cases, ..builtin }], Stage::Check, "db_partial: NMSE");
+    }
 }
 
 /// The values with one tensor changed.

@@ -10,6 +10,7 @@ mod bad_data;
 mod bad_settings;
 mod eval;
 mod generate;
+mod inspect;
 mod non_finite;
 mod place;
 mod resume;

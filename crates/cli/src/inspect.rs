@@ -12,7 +12,7 @@ use std::{
 
 use evenkeel_train::{
     checkpoint::CONFIG_FILE,
-    inspection::{Tensor, read_tensors, run::RunRecord},
+    inspection::{Model, run::RunRecord},
 };
 use serde_json::{Value, json};
 
@@ -38,10 +38,8 @@ pub(crate) struct Arguments {
 struct Findings {
     /// Of a run.
     run: Option<RunRecord>,
-    /// The checkpoint: the one asked for, or the newest of the run if it has one.
-    checkpoint: Option<PathBuf>,
-    /// Its tensors.
-    tensors: Vec<Tensor>,
+    /// The checkpoint asked for, or the newest of the run if it has one: its folder and what is in it.
+    checkpoint: Option<(PathBuf, Model)>,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Outcome {
@@ -60,11 +58,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
             output::line(&format!("{name:<22} {value}"));
         }
     }
-    if let Some(checkpoint) = &findings.checkpoint {
+    if let Some((path, model)) = &findings.checkpoint {
         if findings.run.is_some() {
-            output::line(&format!("\n{}", checkpoint.display()));
+            output::line(&format!("\n{}", path.display()));
         }
-        output::bytes(table::text(&findings.tensors).as_bytes());
+        output::bytes(table::text(&model.tensors).as_bytes());
     }
     for path in drawn {
         output::line(&format!("wrote {}", path.display()));
@@ -88,8 +86,8 @@ fn find(folder: &Path) -> Result<Findings, Box<dyn std::error::Error>> {
         let expected = "a checkpoint (a folder with config.json) or a run (a folder with run.toml)";
         return Err(format!("{}: expected {expected}, got {got}", folder.display()).into());
     };
-    let tensors = checkpoint.as_deref().map(read_tensors).transpose()?.unwrap_or_default();
-    Ok(Findings { run, checkpoint, tensors })
+    let read = |path: PathBuf| Model::read(&path).map(|model| (path, model));
+    Ok(Findings { run, checkpoint: checkpoint.map(read).transpose()? })
 }
 
 /// Writes all plots and returns their paths.
@@ -101,7 +99,9 @@ fn draw(findings: &Findings, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn std:
             output::note(run_plots::WITHOUT_INSTRUMENTS);
         }
     }
-    charts.extend(checkpoint_plots::charts(&findings.tensors));
+    if let Some((_, model)) = &findings.checkpoint {
+        charts.extend(checkpoint_plots::charts(model));
+    }
     fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let write = |(name, chart): (String, Chart)| {
         let path = folder.join(format!("{name}.svg"));
@@ -113,8 +113,9 @@ fn draw(findings: &Findings, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn std:
 
 fn as_json(folder: &Path, findings: &Findings, drawn: &[PathBuf]) -> Result<Value, Box<dyn std::error::Error>> {
     let run = findings.run.as_ref().map(|run| summary::json(folder, run)).transpose()?;
-    let tensors: Vec<Value> = findings.tensors.iter().map(table::json).collect();
-    let checkpoint = findings.checkpoint.as_ref().map(|path| path.display().to_string());
+    let checkpoint = findings.checkpoint.as_ref().map(|(path, _)| path.display().to_string());
+    let tensors = findings.checkpoint.iter().flat_map(|(_, model)| &model.tensors);
+    let tensors: Vec<Value> = tensors.map(table::json).collect();
     let plots: Vec<String> = drawn.iter().map(|path| path.display().to_string()).collect();
     Ok(json!({ "run": run, "checkpoint": checkpoint, "tensors": tensors, "plots": plots }))
 }

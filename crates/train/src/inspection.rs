@@ -5,7 +5,7 @@ pub mod run;
 use std::collections::HashMap;
 use std::path::Path;
 
-use evenkeel_model::{ParameterKind, ParameterSpec};
+use evenkeel_model::{ModelConfig, ParameterSpec};
 use serde::Serialize;
 
 use crate::checkpoint::error::CheckpointError;
@@ -88,41 +88,44 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Whether it is a weight matrix: a projection, the embedding or the head.
-    #[must_use]
-    pub fn is_matrix(&self) -> bool {
-        matches!(self.spec.kind, ParameterKind::Embedding | ParameterKind::Matrix { .. } | ParameterKind::Head)
-    }
-
     /// The layer, from 1, of a matrix inside one.
     #[must_use]
-    pub fn matrix_layer(&self) -> Option<usize> {
-        match self.spec.kind {
-            ParameterKind::Matrix { layer, .. } => Some(layer + 1),
-            _ => None,
-        }
+    pub fn layer(&self) -> Option<usize> {
+        self.spec.layer().map(|layer| layer + 1)
     }
 }
 
-/// Reads every parameter of a model folder, in the order of its configuration.
-///
-/// # Errors
-/// Whatever is wrong with the configuration or the weights, but for values that are not finite.
-pub fn read_tensors(folder: &Path) -> Result<Vec<Tensor>, CheckpointError> {
-    let specs = read_config(folder)?.parameters();
-    let values = load_as_stored(folder, &specs)?;
-    let mut firsts = HashMap::new();
-    let mut tensors: Vec<Tensor> = Vec::with_capacity(specs.len());
-    for (spec, values) in specs.into_iter().zip(values) {
-        let statistics = Statistics::of(&values);
-        let mut tensor = Tensor { spec, values, statistics, lir_share: None };
-        if let (Some(layer), Some(std)) = (tensor.matrix_layer(), statistics.std) {
-            let first = *firsts.entry(Role::of(&tensor.spec.name).name.to_owned()).or_insert(std);
-            tensor.lir_share = (first != 0.0).then(|| std * (layer as f64).sqrt() / first);
+/// A model read to be looked at.
+#[derive(Debug)]
+pub struct Model {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Every parameter, in the order of `config.parameters()`.
+    pub tensors: Vec<Tensor>,
+}
+
+impl Model {
+    /// Reads a model folder.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the configuration or the weights, but for values that are not finite.
+    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let config = read_config(folder)?;
+        let specs = config.parameters();
+        let values = load_as_stored(folder, &specs)?;
+        let mut firsts = HashMap::new();
+        let mut tensors: Vec<Tensor> = Vec::with_capacity(specs.len());
+        for (spec, values) in specs.into_iter().zip(values) {
+            let statistics = Statistics::of(&values);
+            let mut tensor = Tensor { spec, values, statistics, lir_share: None };
+            if let (Some(layer), Some(std)) = (tensor.layer(), statistics.std) {
+                let first = *firsts.entry(Role::of(&tensor.spec.name).name.to_owned()).or_insert(std);
+                tensor.lir_share = (first != 0.0).then(|| std * (layer as f64).sqrt() / first);
+            }
+            tensors.push(tensor);
         }
-        tensors.push(tensor);
+        Ok(Self { config, tensors })
     }
-    Ok(tensors)
 }
 
 /// The density of `values` in `bins` bins of equal width from `-reach` to `reach`: the share of all elements in a bin

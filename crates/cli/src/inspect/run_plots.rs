@@ -4,7 +4,7 @@ use evenkeel_train::inspection::{Role, run::RunRecord};
 
 use crate::plots::{Chart, Mark, ORDINARY, Panel, Series, category, faint, ordinal};
 
-/// The smoothed loss of a step is the mean of the last `steps / WINDOW_SHARE` steps, itself included.
+/// The smoothed loss of a step is the mean of the `steps / WINDOW_SHARE` steps around it.
 const WINDOW_SHARE: usize = 50;
 
 /// What is said of a run without rows of instruments.
@@ -45,7 +45,7 @@ fn loss(run: &RunRecord) -> Chart {
     if window > 1 {
         lines.push(Series::line("training", faint(category(0)), losses.clone()));
         let name = format!("mean of {window} steps");
-        lines.push(Series::line(name, category(0), trailing_mean(&losses, window)));
+        lines.push(Series::line(name, category(0), running_mean(&losses, window)));
     } else {
         lines.push(Series::line("training", category(0), losses));
     }
@@ -53,10 +53,11 @@ fn loss(run: &RunRecord) -> Chart {
     Chart::of_lines("Loss", ["step", "loss (nats per token)"], false, lines)
 }
 
-/// The mean of each point and the `window - 1` before it, or of as many as there are.
-fn trailing_mean(points: &[(f64, f64)], window: usize) -> Points {
-    let mean = |end: usize| {
-        let part = &points[(end + 1).saturating_sub(window)..=end];
+/// The mean of the `window` points around each, or of as many as there are. A mean of the points before it would lag.
+fn running_mean(points: &[(f64, f64)], window: usize) -> Points {
+    let mean = |index: usize| {
+        let begin = index.saturating_sub(window / 2);
+        let part = &points[begin..(index + window.div_ceil(2)).min(points.len())];
         part.iter().map(|(_, y)| y).sum::<f64>() / part.len() as f64
     };
     points.iter().enumerate().map(|(index, &(x, _))| (x, mean(index))).collect()

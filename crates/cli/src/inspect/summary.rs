@@ -5,7 +5,6 @@ use std::path::Path;
 use evenkeel_train::{TrainError, inspection::run::RunRecord};
 use serde_json::{Value, json};
 
-use super::table::number;
 use crate::output::count;
 
 /// Names and values for a person.
@@ -26,7 +25,7 @@ pub(super) fn lines(folder: &Path, run: &RunRecord) -> Result<Vec<(String, Strin
     push("TVR firings", Some(format!("{firings} ({rescaled} matrices rescaled)")));
     let preset = run.settings.model.preset.map(|preset| preset.name().to_owned());
     push("model.preset", preset);
-    push("optimizer.lr", Some(number(run.settings.optimizer.lr)));
+    push("optimizer.lr", Some(run.settings.optimizer.lr.to_string()));
     let shown = ["model.preset", "optimizer.lr"];
     lines.extend(run.changed_settings()?.into_iter().filter(|(name, _)| !shown.contains(&name.as_str())));
     Ok(lines)
@@ -62,7 +61,7 @@ struct Facts {
     best_valid_loss: Option<(u64, f64)>,
     tokens_per_s: Option<f64>,
     /// Steps on which it fired, and matrices that it rescaled in all.
-    tvr: (usize, f64),
+    tvr: (usize, u64),
 }
 
 impl Facts {
@@ -75,7 +74,7 @@ impl Facts {
             last_loss: losses.last().copied(),
             best_valid_loss: run.series("/valid_loss").into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_s: median(run.series("/tokens_per_s").into_iter().map(|(_, rate)| rate).collect()),
-            tvr: (firings.len(), firings.iter().map(|(_, count)| count).sum()),
+            tvr: (firings.len(), firings.iter().map(|(_, count)| *count as u64).sum()),
         }
     }
 }

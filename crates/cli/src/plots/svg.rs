@@ -19,6 +19,8 @@ const FONT: f64 = 12.0;
 const CHARACTER: f64 = 0.56;
 const LEGEND_ROW: f64 = 19.0;
 const SWATCH: f64 = 24.0;
+/// Ticks that a small panel has at least, where they are within it.
+const FEWEST_TICKS: usize = 5;
 /// A line of more points than these per unit of width is thinned out.
 const DENSITY: f64 = 2.0;
 
@@ -128,7 +130,7 @@ impl Frame {
         let line = |x1: f64, y1: f64, x2: f64, y2: f64, color: &str| {
             format!("<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{color}\"/>\n")
         };
-        for (tick, label) in self.y.ticks((height / 42.0) as usize) {
+        for (tick, label) in self.y.ticks(((height / 42.0) as usize).max(FEWEST_TICKS)) {
             let (_, y) = self.at((self.x.low(), tick));
             svg += &line(left, y, right, y, "#e4e4e4");
             if labelled_left {
@@ -267,4 +269,53 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plots::{ORDINARY, ordinal};
+
+    fn series(svg: &str) -> usize {
+        svg.matches("class=\"series\"").count()
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_left_out() {
+        let odd = vec![(0.0, f64::NAN), (f64::INFINITY, 1.0), (1.0, 0.0), (2.0, -1.0), (3.0, f64::NEG_INFINITY)];
+        for mark in [Mark::Line, Mark::Dashed, Mark::Dots, Mark::Bins] {
+            let lines = |points: &[(f64, f64)]| {
+                let line = Series::line("a < b & c", ORDINARY, points.to_vec()).marked(mark);
+                [true, false].map(|log_y| render(&Chart::of_lines("t", ["x", "y"], log_y, vec![line.clone()])))
+            };
+            let [log, linear] = lines(&odd);
+            assert_eq!((series(&log), series(&linear)), (0, 1));
+            assert!(log.contains("nothing to show") && log.contains("a &lt; b &amp; c"), "{log}");
+            assert!(!log.contains("NaN") && !linear.contains("NaN") && !linear.contains("inf"), "{linear}");
+            assert_eq!(lines(&[]).map(|svg| series(&svg)), [0, 0]);
+        }
+        assert_eq!(series(&render(&Chart::of_panels("t", ["x", "y"], false, Vec::new()))), 0);
+    }
+
+    #[test]
+    fn a_legend_never_outgrows_its_chart() {
+        let line = |index| Series::line(format!("layer {index}"), ordinal(index, 60), vec![(0.0, index as f64)]);
+        let svg = render(&Chart::of_lines("t", ["x", "y"], false, (0..60).map(line).collect()));
+        assert_eq!(series(&svg), 60);
+        // The names also stand in the titles of the series.
+        let entries = svg.matches(">layer ").count() - 60;
+        assert!((10..=21).contains(&entries), "{entries}");
+        assert!(svg.contains(">layer 0</text>") && svg.contains(">layer 59</text>"));
+    }
+
+    #[test]
+    fn a_long_line_keeps_its_extremes() {
+        // Of every stretch of 40 points, at least one is 0 and one is 36.
+        let points: Vec<(f64, f64)> = (0..10_000).map(|x| (f64::from(x), f64::from(x % 37))).collect();
+        let short = thinned(&points, 500);
+        assert!(short.len() <= 500 && short.is_sorted_by(|a, b| a.0 <= b.0));
+        for pair in short.chunks(2) {
+            assert_eq!((pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1)), (0.0, 36.0));
+        }
+    }
 }

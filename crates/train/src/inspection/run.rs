@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::newest_in;
 use crate::error::TrainError;
+use crate::inspection::Role;
 use crate::run_folder::{CHECKPOINTS_FOLDER, METRICS_FILE, RUN_FILE};
 use crate::settings::{Flags, Settings, Sources};
 
@@ -56,11 +57,13 @@ impl RunRecord {
         self.series("/loss").last().map_or(0, |(step, _)| *step)
     }
 
-    /// The weights that the instruments measured, in the order of the parameters.
+    /// The weights that the instruments measured: those outside of the layers, then layer by layer.
     #[must_use]
     pub fn measured_weights(&self) -> Vec<String> {
         let weights = self.rows.iter().rev().find_map(|row| row.get("weights")?.as_object());
-        weights.map(|weights| weights.keys().cloned().collect()).unwrap_or_default()
+        let mut names: Vec<String> = weights.map(|weights| weights.keys().cloned().collect()).unwrap_or_default();
+        names.sort_by_key(|name| Role::of(name).layer);
+        names
     }
 
     /// The places in the residual stream that the instruments measured: after the embedding and after each layer.

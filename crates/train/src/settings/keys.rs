@@ -243,7 +243,10 @@ pub fn key_table() -> String {
             [key.full_name(), key.expected(), default, key.meaning.trim().to_owned()]
         }))
         .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    // A cell beyond this, such as a long list of choices, does not widen all others.
+    const WIDEST: usize = 40;
+    let lengths = |column: usize| rows.iter().map(move |row| row[column].len());
+    let width = |column: usize| lengths(column).filter(|&length| length <= WIDEST).max().unwrap_or(0);
     let (key, value, default) = (width(0), width(1), width(2));
     let mut table = String::new();
     for (i, [a, b, c, d]) in rows.iter().enumerate() {
