@@ -29,7 +29,7 @@ pub use error::TrainError;
 pub use evaluation::{Evaluation, evaluate, fixed_set};
 pub use generation::{Sampling, generate};
 pub use instruments::{Instruments, Measurement, StreamStatistics, WeightStatistics};
-pub use metrics::{EvaluationRow, InstrumentsRow, StepRow};
+pub use metrics::{EvaluationRow, StepRow};
 pub use pretrain::{Destination, Event, Summary, Watch, pretrain};
 pub use program::{Program, ProgramParts, RecordedTraining, TrainingPart};
 pub use setup::{Plan, Setup, Weights};

@@ -13,7 +13,7 @@ use crate::{
     },
     evaluate, fixed_set, generate,
     learning_rate::learning_rate,
-    metrics::{EvaluationRow, InstrumentsRow, StepRow},
+    metrics::{EvaluationRow, StepRow},
     run_folder::{MetricsFile, RunFolder},
     settings::Settings,
     tensor_file::TensorRef,
@@ -306,11 +306,9 @@ impl Run<'_> {
             tokens: step * tokens,
             tokens_per_s: tokens as f64 / time.as_secs_f64(),
             tvr_rescaled: record.tvr_rescaled,
+            measurement: record.measurement.clone(),
         };
         self.metrics.append(&row)?;
-        if let Some(measurement) = &record.measurement {
-            self.metrics.append(&InstrumentsRow::new(step, measurement))?;
-        }
         self.watch.event(Event::Step(&row));
         let first = self.summary.losses.map_or(row.loss, |(first, _)| first);
         self.summary.losses = Some((first, row.loss));
