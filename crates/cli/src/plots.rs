@@ -1,8 +1,7 @@
 //! Charts as SVG files: lines, dots and histograms, in one panel or in a grid of panels that share their axes.
 //!
-//! Text is set in the viewer's sans-serif font, so that no font is needed here. The charts are drawn without a library:
-//! plotters has a logarithmic axis without ticks inside of a decade, where the standard deviations of weights lie, and
-//! puts its legend over the lines.
+//! Text is set in the viewer's sans-serif font, so that no font is needed here; its width is estimated where room is
+//! made for it.
 
 mod axis;
 mod palette;

@@ -37,11 +37,10 @@ pub(super) fn charts(report: &Report, out: &Path) -> Result<Vec<(&'static str, C
     let by_arm =
         |title: &str, label, series| Chart::of_lines(title, ["arm, in the order of the legend", label], false, series);
     charts.push(("final_loss", by_arm("Final validation loss of each seed", loss, final_losses(&arms))));
-    let differences = differences(&arms);
-    if !differences.is_empty() {
-        let title =
-            format!("Difference to {}: mean and {:.0} % interval", report.arms[0].name, 100.0 * report.confidence);
-        charts.push(("difference", by_arm(&title, loss, differences)));
+    if report.arms.iter().any(|arm| arm.difference.is_some()) {
+        let percent = 100.0 * report.confidence;
+        let title = format!("Difference to {}: mean and {percent:.0} % interval", report.arms[0].name);
+        charts.push(("difference", by_arm(&title, loss, differences(&arms))));
     }
     Ok(charts)
 }
@@ -106,13 +105,18 @@ fn final_losses(arms: &[Runs<'_>]) -> Vec<Series> {
     arms.iter().enumerate().map(of).collect()
 }
 
-/// The interval of each arm, with a dot at either end and at the mean.
+/// A broken line at the first arm, and the interval of each other, with a dot at either end and at the mean.
 fn differences(arms: &[Runs<'_>]) -> Vec<Series> {
     let of = |(i, runs): (usize, &Runs<'_>)| {
+        let (name, x) = (runs.arm.name.clone(), (i + 1) as f64);
+        if i == 0 {
+            let whole = vec![(x, 0.0), (arms.len() as f64, 0.0)];
+            return Some(Series::line(name, runs.color, whole).marked(Mark::Dashed));
+        }
         let difference = runs.arm.difference.as_ref()?;
         let [low, high] = difference.interval;
-        let points = [low, difference.mean, high].map(|y| ((i + 1) as f64, y)).to_vec();
-        Some(Series::line(runs.arm.name.clone(), runs.color, points).marked(Mark::Dots))
+        let points = [low, difference.mean, high].map(|y| (x, y)).to_vec();
+        Some(Series::line(name, runs.color, points).marked(Mark::Dots))
     };
     arms.iter().enumerate().filter_map(of).collect()
 }
