@@ -17,7 +17,7 @@ use crate::{
         trainer_state::TrainerState,
     },
     evaluate, fixed_set,
-    inspection::{Tensor, read_tensors, run::RunRecord},
+    inspection::{Model, Tensor, run::RunRecord},
     run_folder::RunFolder,
     settings::Settings,
     tensor_file::read_text,
@@ -127,13 +127,13 @@ impl RunResult {
             return Err(CheckpointError::malformed(folder.path(), "a checkpoint of the last step", "none").into());
         };
         let trainer = TrainerState::read(&checkpoint.join(TRAINER_FILE))?;
-        let tensors = read_tensors(checkpoint)?;
+        let tensors = Model::read(checkpoint)?.tensors;
         let matrix = |tensor: &Tensor| Matrix {
             name: tensor.spec.name.clone(),
-            layer: tensor.matrix_layer(),
+            layer: tensor.layer(),
             std: tensor.statistics.std.unwrap_or(0.0),
         };
-        let matrices = tensors.iter().filter(|tensor| tensor.is_matrix()).map(matrix).collect();
+        let matrices = tensors.iter().filter(|tensor| tensor.spec.is_matrix()).map(matrix).collect();
         let parameters: Vec<_> = tensors.into_iter().map(|tensor| tensor.values).collect();
         let evaluation = evaluate_parameters(settings, &parameters, compute).await?;
         let (tokens_per_s, seconds) = times(&record);
