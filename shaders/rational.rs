@@ -1,4 +1,4 @@
-//! The group-rational function, shared by its cards (Yang & Wang 2024, Kolmogorov-Arnold Transformer, eq. 11).
+//! The group-rational function, shared by its cards (Yang & Wang 2024, Kolmogorov-Arnold Transformer).
 //!
 //! F(x) = P(x) / Q(x), P = a0 + a1 x + ... + a5 x^5, one function per group of neighbouring channels. The form `abs_sum`
 //! has Q = 1 + |b1 x + ... + b4 x^4| (the paper's), the form `sum_abs` has Q = 1 + |b1||x| + ... + |b4||x|^4 (the
@@ -14,7 +14,8 @@ pub(crate) const DENOMINATOR: usize = 4;
 /// Lanes of a workgroup in every variant.
 pub(crate) const LANES: u64 = 64;
 
-/// Rows that a lane of the elementwise kernels takes its coefficients for: a multiple of 4.
+/// Rows that a lane of the elementwise kernels takes its coefficients for: a multiple of 4. On lavapipe 22.3 (2048 x 768,
+/// processor time) 4 and 8 took 1.2 to 1.4 times as long, 32 the same, 64 more than twice.
 const ROWS: u32 = 16;
 
 /// Elements of one task of the CPU kernels, in whole rows.

@@ -7,12 +7,12 @@
 use rayon::prelude::*;
 
 use crate::{
-    Card, Case, CpuArgs, Param, Params, Values, Variant,
+    Card, Case, CpuArgs, Device, Param, Params, Values, Variant,
     rational::{DENOMINATOR, LANES, NUMERATOR, PARAMS, Point, Rational, sgn, smooth_cases, variants, width},
     read, write,
 };
 
-/// Elements of a tile.
+/// Elements of a tile, of one group: a lane takes 32 fours of them, which outweighs the sum over lanes at the end.
 const TILE: usize = 1 << 13;
 
 /// Neighbours whose sums the CPU kernel keeps apart.
@@ -56,7 +56,7 @@ pub static CARD: Card = Card {
 };
 
 /// A workgroup for every tile of every group.
-fn parts(p: &Params, _: &crate::Device) -> u64 {
+fn parts(p: &Params, _: &Device) -> u64 {
     (p.dim("S") * p.dim("G")) as u64
 }
 

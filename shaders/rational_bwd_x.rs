@@ -25,8 +25,8 @@ pub static CARD: Card = Card {
     variants: &elementwise(include_str!("rational_bwd_x_vec4.wgsl"), include_str!("rational_bwd_x.wgsl")),
     reference,
     cpu,
-    // Two quotients of polynomials, whose difference may be small.
-    nmse: 1e-11,
+    // Some roundings of P'/Q and of S F/Q, of which inputs of a narrow range may leave a fiftieth.
+    nmse: 1e-10,
     cases: smooth_cases,
     gradients: &[],
     flops: |p| 40 * (p.dim("R") * p.dim("C")) as u64,

@@ -1,4 +1,4 @@
-// y = P(x) / Q(x), P and Q with the coefficients of x's channel group (Yang & Wang 2024, Kolmogorov-Arnold Transformer, eq. 11)
+// y = P(x) / Q(x), P and Q with the coefficients of x's channel group (Yang & Wang 2024, Kolmogorov-Arnold Transformer)
 // A workgroup owns 64 fours of columns, of ROWS rows each, a lane one of them. C / G is a multiple of 4.
 #import grid, rational
 

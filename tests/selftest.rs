@@ -5,13 +5,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evenkeel_shaders::{
-<<<<<<< HEAD
-    Card, Case, CpuArgs, Param, Params, Values, Variant, magnitude_median, read, segment_moments, segment_rescale,
-    segment_statistics, segment_sum, write,
-=======
-    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, expand, rational_bwd_coefficients, rational_bwd_x,
-    rational_fwd, read, write,
->>>>>>> rational
+    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, expand, magnitude_median, rational_bwd_coefficients,
+    rational_bwd_x, rational_fwd, read, segment_moments, segment_rescale, segment_statistics, segment_sum, write,
 };
 use evenkeel_tests::{Stage, Subject};
 

@@ -46,6 +46,34 @@ fn values_of_wrong_types_and_sizes_are_refused_cpu() {
 }
 
 #[test]
+fn impossible_kats_and_variance_control_are_refused_cpu() {
+    refused(&[
+        ("init.scheme=kaiming", &["init.scheme", "kaiming", "lir"]),
+        ("tvr.target_std=0", &["tvr.target_std", "> 0", "got 0"]),
+        ("tvr.target_std=-0.01", &["tvr.target_std", "-0.01"]),
+        ("tvr.interval=0", &["tvr.interval", ">= 1", "got 0"]),
+        ("tvr.threshold=0.5", &["tvr.threshold", "0.5"]),
+        ("instruments.interval=-1", &["instruments.interval", "-1"]),
+        ("model.arch=rnn", &["model.arch", "rnn", "kat"]),
+        ("model.rational_groups=2", &["model.rational_groups", "kat"]),
+    ]);
+}
+
+/// Of settings that only make sense together.
+#[test]
+fn impossible_kats_are_refused_by_name_cpu() {
+    let place = Place::new();
+    let kat = "pretrain --adapter cpu --config tiny.toml --out run --set model.arch=kat --set";
+    place.run(&format!("{kat} model.rational_groups=5")).refused(&["rational_groups", "hidden_size", "got 5"]);
+    place.run(&format!("{kat} model.rational_form=pade")).refused(&["rational_form", "abs_sum", "pade"]);
+    let relu = "model.rational_init=['identity','relu']";
+    place.run(&format!("{kat} model.rational_groups=2 --set {relu}")).refused(&["rational_init", "abs_sum", "relu"]);
+    let tvr = "pretrain --adapter cpu --config tiny.toml --out run --set tvr.enabled=true --set";
+    place.run(&format!("{tvr} tvr.exclude=['o']")).refused(&["tvr.exclude", "\"o\""]);
+    assert_eq!(place.list("."), ["tiny.toml"]);
+}
+
+#[test]
 fn negative_and_non_finite_hyper_parameters_are_refused_cpu() {
     refused(&[
         ("optimizer.lr=-1e-3", &["optimizer.lr", "-0.001"]),

@@ -18,3 +18,4 @@ mod run_folder;
 mod schedule;
 mod settings;
 mod storage;
+mod study;

@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until the metrics of `run` have `rows` lines.
-fn wait_for_rows(place: &Place, run: &str, rows: usize, child: &mut Child) {
+pub(crate) fn wait_for_rows(place: &Place, run: &str, rows: usize, child: &mut Child) {
     let start = Instant::now();
     let lines = || {
         fs::read(place.path(format!("{run}/metrics.jsonl")))
@@ -44,12 +44,12 @@ fn metrics_without_rates(place: &Place, run: &str) -> Vec<Value> {
 }
 
 /// Trains once unbroken and once killed at random moments; both must end in the same bits.
-fn killed_and_resumed(adapter: &str, seed: u64) {
+fn killed_and_resumed(adapter: &str, more: &str, seed: u64) -> Place {
     let place = Place::new();
     // Large enough for a kill to hit any part of a step or of a checkpoint.
     let settings = format!(
         "--adapter {adapter} --config tiny.toml --steps {STEPS} --set model.hidden_size=64 --set train.batch_size=4 \
-         --set train.eval_every=4 --set train.checkpoint_every=3 --set train.keep_checkpoints=2"
+         --set train.eval_every=4 --set train.checkpoint_every=3 --set train.keep_checkpoints=2{more}"
     );
     place.run(&format!("pretrain {settings} --out unbroken")).succeeded();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -82,16 +82,30 @@ fn killed_and_resumed(adapter: &str, seed: u64) {
             );
         }
     }
+    place
 }
 
 #[test]
 fn a_killed_run_ends_in_the_unbroken_runs_bits_cpu() {
-    killed_and_resumed("cpu", 1);
+    killed_and_resumed("cpu", "", 1);
 }
 
 #[test]
 fn a_killed_run_ends_in_the_unbroken_runs_bits_gpu() {
-    killed_and_resumed(gpu(), 2);
+    killed_and_resumed(gpu(), "", 2);
+}
+
+#[test]
+fn a_killed_kat_with_tvr_ends_in_the_unbroken_runs_bits_cpu() {
+    let more = " --set model.arch=kat --set model.rational_groups=2 --set tvr.enabled=true --set tvr.interval=7 \
+                --set tvr.target_std=0.01 --set instruments.interval=5";
+    let place = killed_and_resumed("cpu", more, 3);
+    let rows = place.metrics("killed");
+    let fired: Vec<_> =
+        rows.iter().filter_map(|row| Some((row["step"].as_u64()?, row["tvr_rescaled"].as_u64()?))).collect();
+    assert_eq!(fired.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [8, 15, 22, 29, 36, 43, 50, 57]);
+    assert!(fired.iter().any(|(_, rescaled)| *rescaled > 0), "{fired:?}");
+    assert_eq!(rows.iter().filter(|row| row.get("weights").is_some()).count(), STEPS / 5);
 }
 
 /// A stopped run ends well, with a checkpoint of its last step, and goes on from there.

@@ -53,15 +53,33 @@ fn rows(place: &Place, run: &str) {
             assert!(row["valid_loss"].as_f64().unwrap() > 0.0);
             continue;
         }
-        assert_eq!(keys(row), ["step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s"]);
+        let measured = (row["step"] == 5).then_some(["weights", "residual_stream"]);
+        let of_all = ["step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s"];
+        assert_eq!(keys(row), of_all.into_iter().chain(measured.into_iter().flatten()).collect::<Vec<_>>());
         assert_eq!(row["tokens"], row["step"].as_u64().unwrap() * 32);
         assert!(
             ["loss", "lr", "grad_norm", "tokens_per_s"].iter().all(|key| row[key].as_f64().unwrap() > 0.0),
             "{row}"
         );
     }
+    measured(&metrics[metrics.len() - 2]);
     // Weights of 0.02 make all 128 tokens about equally likely.
     assert!((metrics[0]["loss"].as_f64().unwrap() - 128f64.ln()).abs() < 0.1);
+}
+
+/// The last step of the tiny model: every matrix, and the stream after the embedding and each layer.
+fn measured(row: &Value) {
+    let weights = row["weights"].as_object().unwrap();
+    assert!(weights.contains_key("model.layers.0.mlp.down_proj.weight"), "{row}");
+    assert!(weights.contains_key("lm_head.weight") && !weights.contains_key("model.norm.weight"), "{row}");
+    for of_one in weights.values() {
+        assert_eq!(keys(of_one), ["std", "mean", "absmax", "update_ratio"]);
+        assert!(of_one["std"].as_f64().unwrap() > 0.0 && of_one["update_ratio"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    for of_one in row["residual_stream"].as_array().unwrap() {
+        assert_eq!(keys(of_one), ["absmax", "median", "kurtosis"]);
+        assert!(of_one["absmax"].as_f64() > of_one["median"].as_f64() && of_one["kurtosis"].as_f64() > Some(1.0));
+    }
 }
 
 fn complete(adapter: &str, name: &str) {

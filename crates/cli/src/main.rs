@@ -10,6 +10,7 @@ mod plots;
 mod pretrain;
 mod progress;
 mod schedule;
+mod study;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Verb {
     Eval(eval::Arguments),
     /// Shows a checkpoint's weights, or the course of a run, as tables and plots
     Inspect(inspect::Arguments),
+    /// Trains a grid of settings times seeds, and says how the arms differ
+    Study(study::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
     Devices,
     /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
             Verb::Generate(arguments) => generate::run(arguments, adapter).await,
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
             Verb::Inspect(arguments) => inspect::run(arguments),
+            Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }

@@ -124,7 +124,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
 }
 
 /// Ctrl-C or SIGTERM finishes the step and writes a checkpoint; a second one ends the process at once.
-fn stop_signal() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>, ctrlc::Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {

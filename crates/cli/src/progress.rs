@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::output::{self, count};
 
 /// Seconds between plain lines.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Weight of the newest step in the shown rate.
 const SMOOTHING: f64 = 0.2;
 
@@ -24,7 +24,7 @@ pub(crate) fn windows(all: u64) -> ProgressBar {
     bar(all, "evaluating [{bar:32}] {pos}/{len} windows, {eta} left")
 }
 
-fn bar(all: u64, template: &str) -> ProgressBar {
+pub(crate) fn bar(all: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "))
 }

@@ -143,6 +143,39 @@ pub enum TrainError {
         /// By the checkpoint.
         got: &'static str,
     },
+    /// A fault of an arm of a study.
+    #[error("arm {arm}: {source}")]
+    Arm {
+        /// Its name.
+        arm: String,
+        /// The fault.
+        source: Box<Self>,
+    },
+    /// A fault of one run of a study.
+    #[error("arm {arm}, seed {seed}: {source}")]
+    StudyRun {
+        /// Name of its arm.
+        arm: String,
+        /// Its seed.
+        seed: u64,
+        /// The fault.
+        source: Box<Self>,
+    },
+    /// A run of a study that was begun with other settings.
+    #[error(
+        "{key}: expected {expected} as the study has it, got {got} in a run that has begun ({}); \
+         take another --out, or remove that folder", path.display()
+    )]
+    StudyChanged {
+        /// Folder of the run.
+        path: PathBuf,
+        /// First key that differs, as `section.key`.
+        key: String,
+        /// The study's value.
+        expected: String,
+        /// The run's value.
+        got: String,
+    },
     /// Memory that does not suffice.
     #[error(
         "memory: expected at most the {free} bytes that are free, got a plan of {planned}; a smaller batch_size fits"

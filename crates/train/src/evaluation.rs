@@ -5,13 +5,18 @@ use evenkeel_schedule::Phase;
 
 use crate::{Executor, Program, TrainError};
 
+/// Windows of the fixed set that a run is evaluated on.
+const FIXED_WINDOWS: u64 = 128;
+
 /// Result of an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Mean over all targets, in nats.
     pub loss: f64,
     /// Targets counted.
     pub tokens: u64,
+    /// Mean over the targets of each window, in nats, in the order in which the windows were chosen.
+    pub windows: Vec<f64>,
 }
 
 impl Evaluation {
@@ -37,7 +42,7 @@ pub async fn evaluate(
     let rows = program.schedule.tensor(tensors.tokens.ids).len();
     let time = windows.seq_len();
     let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
-    let (mut total, mut counted) = (0.0, 0);
+    let mut means = Vec::with_capacity(chosen.len());
     for batch in chosen.chunks(rows / time) {
         // The rows behind a short last batch keep the tokens of the batch before: computed, not counted.
         for (i, &window) in batch.iter().enumerate() {
@@ -48,15 +53,22 @@ pub async fn evaluate(
         executor.write(tensors.loss.targets, &targets)?;
         executor.run(Phase::Evaluate).await?;
         let losses = executor.read(tensors.loss.losses).await?;
-        total += losses[..batch.len() * time].iter().map(|&loss| f64::from(loss)).sum::<f64>();
-        counted += (batch.len() * time) as u64;
-        progress(counted / time as u64, chosen.len() as u64);
+        let mean = |rows: &[f32]| rows.iter().map(|&loss| f64::from(loss)).sum::<f64>() / time as f64;
+        means.extend(losses[..batch.len() * time].chunks(time).map(mean));
+        progress(means.len() as u64, chosen.len() as u64);
     }
-    Ok(Evaluation { loss: total / counted as f64, tokens: counted })
+    // All windows have equally many targets.
+    let loss = means.iter().sum::<f64>() / means.len() as f64;
+    Ok(Evaluation { loss, tokens: (means.len() * time) as u64, windows: means })
 }
 
-/// At most `most` windows, evenly spread: the fixed set that a run is evaluated on.
-pub fn spread(count: u64, most: u64) -> Vec<u64> {
+/// The fixed set that a run is evaluated on.
+pub fn fixed_set(windows: &Windows) -> Vec<u64> {
+    spread(windows.count(), FIXED_WINDOWS)
+}
+
+/// At most `most` windows, evenly spread.
+fn spread(count: u64, most: u64) -> Vec<u64> {
     let chosen = count.min(most);
     (0..chosen).map(|i| (u128::from(i) * u128::from(count) / u128::from(chosen)) as u64).collect()
 }

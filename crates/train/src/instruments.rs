@@ -1,4 +1,4 @@
-//! Instruments: what weights and residual stream look like, computed on the device, as a row of `metrics.jsonl`.
+//! Instruments: what weights and residual stream look like, computed on the device, in `metrics.jsonl`.
 //!
 //! Before the update of a measured step the weights are copied; after it the same phase takes the statistics of the
 //! weights and of what the update added, and runs the step's last micro-batch once more through the updated layers to
@@ -47,7 +47,7 @@ pub struct StreamStatistics {
 }
 
 /// All of one step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measurement {
     /// By parameter name, of every projection, the embedding and the head.
     pub weights: BTreeMap<String, WeightStatistics>,

@@ -8,6 +8,7 @@ pub mod learning_rate;
 pub mod optimizer;
 pub mod run_folder;
 pub mod settings;
+pub mod study;
 pub mod tensor_file;
 
 mod compute;
@@ -25,10 +26,10 @@ mod tvr;
 
 pub use compute::{Compute, ComputeName, Executor};
 pub use error::TrainError;
-pub use evaluation::{Evaluation, evaluate, spread};
+pub use evaluation::{Evaluation, evaluate, fixed_set};
 pub use generation::{Sampling, generate};
 pub use instruments::{Instruments, Measurement, StreamStatistics, WeightStatistics};
-pub use metrics::{EvaluationRow, InstrumentsRow, StepRow};
+pub use metrics::{EvaluationRow, StepRow};
 pub use pretrain::{Destination, Event, Summary, Watch, pretrain};
 pub use program::{Program, ProgramParts, RecordedTraining, TrainingPart};
 pub use setup::{Plan, Setup, Weights};

@@ -1,10 +1,8 @@
 //! The rows of `metrics.jsonl`.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use crate::instruments::{Measurement, StreamStatistics, WeightStatistics};
+use crate::Measurement;
 
 /// A row of `metrics.jsonl` for a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +22,9 @@ pub struct StepRow {
     /// Matrices that TVR rescaled, on the steps where it checked them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tvr_rescaled: Option<u64>,
+    /// What the instruments saw, on the steps where they were read.
+    #[serde(flatten)]
+    pub measurement: Option<Measurement>,
 }
 
 /// A row of `metrics.jsonl` for an evaluation.
@@ -33,22 +34,4 @@ pub struct EvaluationRow {
     pub step: u64,
     /// Mean over the validation set, in nats.
     pub valid_loss: f64,
-}
-
-/// A row of `metrics.jsonl` for a measured step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct InstrumentsRow {
-    /// From 1.
-    pub step: u64,
-    /// By parameter name, of every projection, the embedding and the head.
-    pub weights: BTreeMap<String, WeightStatistics>,
-    /// After the embedding, then after each layer.
-    pub residual_stream: Vec<StreamStatistics>,
-}
-
-impl InstrumentsRow {
-    pub(crate) fn new(step: u64, measurement: &Measurement) -> Self {
-        let Measurement { weights, residual_stream } = measurement.clone();
-        Self { step, weights, residual_stream }
-    }
 }

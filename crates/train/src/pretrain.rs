@@ -11,17 +11,14 @@ use crate::{
         self, CheckpointParts, StoredTensors,
         trainer_state::{FORMAT_VERSION, Tokenizer, TrainerState},
     },
-    evaluate, generate,
+    evaluate, fixed_set, generate,
     learning_rate::learning_rate,
-    metrics::{EvaluationRow, InstrumentsRow, StepRow},
+    metrics::{EvaluationRow, StepRow},
     run_folder::{MetricsFile, RunFolder},
     settings::Settings,
-    spread,
     tensor_file::TensorRef,
 };
 
-/// Windows of the fixed set that a run is evaluated on.
-const EVALUATION_WINDOWS: u64 = 128;
 /// Updates in a row that a run may skip because their gradient norm is not finite.
 const MOST_SKIPPED: u64 = 10;
 /// The state of the optimizer that is no moment.
@@ -75,6 +72,11 @@ pub trait Watch: Send {
     /// Whether to stop here, with a checkpoint, as if the run were to go on another day.
     fn stop(&mut self) -> bool {
         false
+    }
+
+    /// Whether a run that has finished is to write a sample.
+    fn sample(&self) -> bool {
+        true
     }
 }
 
@@ -304,11 +306,9 @@ impl Run<'_> {
             tokens: step * tokens,
             tokens_per_s: tokens as f64 / time.as_secs_f64(),
             tvr_rescaled: record.tvr_rescaled,
+            measurement: record.measurement.clone(),
         };
         self.metrics.append(&row)?;
-        if let Some(measurement) = &record.measurement {
-            self.metrics.append(&InstrumentsRow::new(step, measurement))?;
-        }
         self.watch.event(Event::Step(&row));
         let first = self.summary.losses.map_or(row.loss, |(first, _)| first);
         self.summary.losses = Some((first, row.loss));
@@ -324,7 +324,7 @@ impl Run<'_> {
 
     async fn evaluate(&mut self, step: u64) -> Result<(), TrainError> {
         let Some(windows) = &self.validation else { return Ok(()) };
-        let chosen = spread(windows.count(), EVALUATION_WINDOWS);
+        let chosen = fixed_set(windows);
         let Evaluation { loss, .. } =
             evaluate(&self.program, &mut self.executor, windows, &chosen, &mut |_, _| ()).await?;
         let row = EvaluationRow { step, valid_loss: loss };
@@ -378,7 +378,8 @@ impl Run<'_> {
     }
 
     async fn sample(&mut self) -> Result<(), TrainError> {
-        if self.program.generation.is_none() || !self.summary.finished || self.summary.losses.is_none() {
+        let wanted = self.watch.sample() && self.program.generation.is_some();
+        if !wanted || !self.summary.finished || self.summary.losses.is_none() {
             return Ok(());
         }
         let sampling = Sampling { temperature: SAMPLE_TEMPERATURE, seed: self.settings.train.seed };

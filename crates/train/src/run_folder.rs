@@ -4,6 +4,7 @@
 //! A [`RunFolder`] holds the operating system's lock on `lock` for as long as it lives; the lock dies with the process,
 //! so a killed run leaves none behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub(crate) const RUN_FILE: &str = "run.toml";
 pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
 pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const LOCK_FILE: &str = "lock";
+const PARTIAL_FOLDER: &str = ".partial";
 
 /// A run folder that this process has locked.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ impl RunFolder {
 
     /// Where files and checkpoints grow; on the same file system as everything else.
     pub(crate) fn partial(&self) -> PathBuf {
-        self.path.join(".partial")
+        self.path.join(PARTIAL_FOLDER)
     }
 
     /// Writes `run.toml`, whole or not at all.
@@ -162,7 +164,7 @@ impl RunFolder {
     }
 
     /// Writes the file `name` of this folder so that at any moment it is the old or the new one.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         name: &str,
         fill: impl FnOnce(&mut std::io::BufWriter<File>) -> std::io::Result<()>,
@@ -194,16 +196,22 @@ impl MetricsFile {
     }
 }
 
-/// Checks that nothing but a lock is in the folder. A run that has just begun there is told as such.
+/// Checks that the folder is empty, or holds no more than a run leaves that was killed before it had a `run.toml`. A
+/// run that has just begun there is told as such.
 fn require_unused(path: &Path) -> Result<(), CheckpointError> {
     let list = CheckpointError::io("list", path);
     let names = fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
     let names = names.map_err(list)?;
-    let Some(other) = names.iter().find(|name| *name != LOCK_FILE) else {
+    let locked = names.iter().any(|name| name == LOCK_FILE);
+    let empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let leftover = |name: &OsString| {
+        name == LOCK_FILE || locked && (name == PARTIAL_FOLDER || name == CHECKPOINTS_FOLDER && empty(&path.join(name)))
+    };
+    let Some(other) = names.iter().find(|name| !leftover(name)) else {
         return Ok(());
     };
-    if names.iter().any(|name| name == LOCK_FILE) {
+    if locked {
         lock(path)?;
     }
     Err(CheckpointError::NotEmpty { path: path.to_owned(), holds: excerpt(&other.to_string_lossy()) })

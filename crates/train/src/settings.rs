@@ -10,12 +10,20 @@ mod presets;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
+use toml::Table;
 
 use crate::error::TrainError;
+use given::Given;
 use layers::Values;
+
+pub(crate) use given::read as read_toml;
+pub(crate) use key::shown;
 
 pub use keys::{
     Arch, DataSettings, InitSettings, InstrumentSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
@@ -61,7 +69,19 @@ impl Settings {
     /// range, also where a higher layer replaces it; keys of `[model]` or `[init]` in the layer of `model.from` or
     /// above; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or more.
     pub fn resolve(sources: &Sources) -> Result<Self, TrainError> {
-        let settings = Values::of(sources)?.into_settings()?;
+        Self::of(given::all(sources)?)
+    }
+
+    /// The settings that tables of sections give, each with its origin and over the one before it.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub(crate) fn from_tables(tables: &[(String, Table)]) -> Result<Self, TrainError> {
+        Self::of(given::tables(tables)?)
+    }
+
+    fn of(given: Vec<Given>) -> Result<Self, TrainError> {
+        let settings = Values::of(given)?.into_settings()?;
         settings.check()?;
         Ok(settings)
     }
@@ -80,6 +100,19 @@ impl Settings {
     /// A path that is not UTF-8, or an integer of 2^63 or more; [`Self::resolve`] gives neither.
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(TrainError::settings_format)
+    }
+
+    /// Every key that has a value, as `section.key`, with the value on one line.
+    ///
+    /// # Errors
+    /// As [`Self::to_toml`].
+    pub(crate) fn entries(&self) -> Result<BTreeMap<String, String>, TrainError> {
+        let sections = Table::try_from(self).map_err(TrainError::settings_format)?;
+        let of = |(section, keys): (&String, &toml::Value)| -> Vec<_> {
+            let keys = keys.as_table().into_iter().flatten();
+            keys.map(|(name, value)| (format!("{section}.{name}"), shown(value))).collect()
+        };
+        Ok(sections.iter().flat_map(of).collect())
     }
 
     /// The model's shape in the form of Hugging Face's `config.json`; none if it is that of a checkpoint (`model.from`).

@@ -8,7 +8,7 @@ use evenkeel_model::{
 };
 use evenkeel_train::inspection::{Model, Role, Statistics, Tensor, density};
 
-use crate::plots::{BLACK, Chart, Color, GREY, Mark, ORDINARY, Panel, Series, category, ordinal};
+use crate::plots::{BLACK, Chart, GREY, Mark, ORDINARY, Panel, Series, category, ordinal};
 
 /// Bins of a histogram.
 const BINS: usize = 80;

@@ -1,4 +1,4 @@
-//! Values as a run file, `--set` and flags give them: each is found in the table of keys and checked.
+//! Values as tables of sections, run files, `--set` and flags give them: each is found in the table of keys and checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::error::TrainError;
 /// A layer in which values are given, in rising precedence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
-    File,
+    /// A run file, or one of several tables of sections.
+    Table(usize),
     Set,
     Flag,
 }
@@ -33,7 +34,7 @@ pub(super) struct Given {
 pub(super) fn all(sources: &Sources) -> Result<Vec<Given>, TrainError> {
     let mut given = Vec::new();
     if let Some(path) = &sources.file {
-        from_file(path, &mut given)?;
+        from_table(&read(path)?, 0, &path.display().to_string(), &mut given)?;
     }
     for text in &sources.set {
         given.push(from_set(text)?);
@@ -48,13 +49,24 @@ impl Given {
     }
 }
 
-fn from_file(path: &Path, given: &mut Vec<Given>) -> Result<(), TrainError> {
-    let origin = path.display().to_string();
-    for (section, keys) in &read(path)? {
+/// All values of `tables`, each with its origin, in rising precedence.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn tables(tables: &[(String, Table)]) -> Result<Vec<Given>, TrainError> {
+    let mut given = Vec::new();
+    for (i, (origin, table)) in tables.iter().enumerate() {
+        from_table(table, i, origin, &mut given)?;
+    }
+    Ok(given)
+}
+
+fn from_table(table: &Table, index: usize, origin: &str, given: &mut Vec<Given>) -> Result<(), TrainError> {
+    for (section, keys) in table {
         if !SECTIONS.contains(&section.as_str()) {
             return Err(match keys {
-                Value::Table(_) => unknown_section(section, &origin),
-                _ => unknown_key(section, &origin),
+                Value::Table(_) => unknown_section(section, origin),
+                _ => unknown_key(section, origin),
             });
         }
         let Value::Table(keys) = keys else {
@@ -62,18 +74,22 @@ fn from_file(path: &Path, given: &mut Vec<Given>) -> Result<(), TrainError> {
                 name: section.clone(),
                 expected: "a section".to_owned(),
                 got: shown(keys),
-                origin,
+                origin: origin.to_owned(),
             });
         };
         for (name, value) in keys {
-            let key = find(&format!("{section}.{name}"), &origin)?;
-            given.push(Given::new(key, value, Layer::File, &origin)?);
+            let key = find(&format!("{section}.{name}"), origin)?;
+            given.push(Given::new(key, value, Layer::Table(index), origin)?);
         }
     }
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Table, TrainError> {
+/// A TOML file.
+///
+/// # Errors
+/// A file that cannot be read or is not TOML.
+pub(crate) fn read(path: &Path) -> Result<Table, TrainError> {
     let bytes = fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
     let text = String::from_utf8(bytes)
         .map_err(|error| TrainError::NotUtf8 { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;

@@ -217,7 +217,7 @@ fn quoted(names: &[&str]) -> String {
 }
 
 /// A value on one line.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
         Value::Array(values) => {

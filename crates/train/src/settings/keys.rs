@@ -216,9 +216,9 @@ sections! {
         /// Matrices to leave alone, by a part of the name such as "o_proj" or "layers.0.mlp"
         exclude: Vec<String> = Toml("[]");
     }
-    /// Statistics of weights and residual stream in metrics.jsonl.
+    /// Statistics of weights, updates and residual stream in metrics.jsonl, computed on the device.
     instruments: InstrumentSettings = InstrumentSettings {
-        /// Steps from one row to the next; 0: none
+        /// Steps from one measured step to the next; 0: none
         interval: u64 [AtLeast(0)] = Toml("50");
     }
 }

@@ -4,10 +4,10 @@ use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 
 use toml::{Table, Value};
 
-use super::given::{self, Given};
+use super::given::Given;
 use super::key::{Fallback, Key, shown};
 use super::keys::{Arch, KEYS, Settings};
-use super::{Preset, PresetName, Sources};
+use super::{Preset, PresetName};
 use crate::error::TrainError;
 
 /// A key and its value.
@@ -20,9 +20,9 @@ struct Entry {
 pub(super) struct Values(BTreeMap<String, Entry>);
 
 impl Values {
-    /// The values of all layers of `sources`; every key has one, except those that `model.from` replaces.
-    pub(super) fn of(sources: &Sources) -> Result<Self, TrainError> {
-        let mut given = given::all(sources)?;
+    /// The values of all layers, of which `given` names those above the presets; every key has one, except those that
+    /// `model.from` replaces.
+    pub(super) fn of(mut given: Vec<Given>) -> Result<Self, TrainError> {
         let starts_from_checkpoint = drop_replaced_by_from(&mut given)?;
         refuse_kat_keys(&given)?;
 
