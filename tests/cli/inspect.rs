@@ -1,6 +1,6 @@
 //! `evenkeel inspect`.
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ fn elements(svg: &str) -> Vec<String> {
     let (mut open, mut names) = (Vec::new(), Vec::new());
     let mut rest = svg;
     while let Some((text, after)) = rest.split_once('<') {
-        let known = ["amp;", "lt;", "gt;"];
+        let known = ["amp;", "lt;", "gt;", "quot;", "apos;"];
         assert!(text.split('&').skip(1).all(|part| known.iter().any(|known| part.starts_with(known))), "{text}");
         assert!(!open.is_empty() || names.is_empty(), "expected one root, got text behind it: {text}");
         let (tag, after) = after.split_once('>').unwrap();
@@ -118,8 +118,9 @@ fn elements(svg: &str) -> Vec<String> {
     names
 }
 
-/// The titles of a plot's series.
-fn series(place: &Place, plot: &str) -> Vec<String> {
+/// What a plot shows: the number of its whole lines and histograms, that of its broken lines (by colour), and the
+/// names in its legend.
+fn series(place: &Place, plot: &str) -> (usize, usize, Vec<String>) {
     let svg = String::from_utf8(place.read(format!("plots/{plot}.svg"))).unwrap();
     let names = elements(&svg);
     assert_eq!(names[0], "svg");
@@ -127,8 +128,14 @@ fn series(place: &Place, plot: &str) -> Vec<String> {
     for tag in tags {
         assert!(!tag.contains("NaN") && !tag.contains("inf"), "{plot}: expected coordinates, got <{tag}>");
     }
-    let titles = svg.split("<g class=\"series\"><title>").skip(1);
-    titles.map(|part| part.split_once("</title>").unwrap().0.to_owned()).collect()
+    // The label of the vertical axis stands between the panels and the legend, the title behind it.
+    let (panels, beside) = svg.split_once("rotate(270").unwrap();
+    let line = |tag: &&str| tag.starts_with("polyline") && tag.contains("stroke-width=\"18\"");
+    let (broken, whole): (Vec<_>, Vec<_>) =
+        panels.split('<').filter(line).partition(|tag| tag.contains("opacity=\"0.7\""));
+    let colors: HashSet<_> = broken.iter().map(|tag| tag.split_once("stroke=").unwrap().1.split(' ').next()).collect();
+    let texts: Vec<_> = beside.split("<text").skip(1).map(|text| text.split('\n').nth(1).unwrap().to_owned()).collect();
+    (whole.len() + panels.matches("<polygon").count(), colors.len(), texts[..texts.len() - 1].to_vec())
 }
 
 #[test]
@@ -145,19 +152,20 @@ fn a_runs_plots_show_every_series_cpu() {
     for file in files {
         assert!(text.contains(&format!("wrote plots/{file}\n")), "{text}");
     }
-    assert_eq!(series(&place, "loss"), ["training", "validation"]);
-    assert_eq!(series(&place, "learning_rate").len(), 1);
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(series(&place, "loss"), (2, 0, named(&["training", "validation"])));
+    assert_eq!(series(&place, "learning_rate"), (1, 0, Vec::new()));
     // Embedding, head, and seven matrices in each of two layers.
-    assert_eq!(series(&place, "weight_std").len(), 2 + 7 * 2);
-    assert_eq!(series(&place, "update_ratio").len(), 2 + 7 * 2);
-    assert_eq!(series(&place, "residual_absmax"), ["after embedding", "after layer 1", "after layer 2"]);
+    assert_eq!(series(&place, "weight_std"), (2 + 7 * 2, 0, named(&["layer 1", "layer 2"])));
+    assert_eq!(series(&place, "update_ratio"), (2 + 7 * 2, 0, named(&["layer 1", "layer 2"])));
+    let places = named(&["after embedding", "after layer 1", "after layer 2"]);
+    assert_eq!(series(&place, "residual_absmax"), (3, 0, places));
     // Every matrix with its law.
-    let names = series(&place, "std_by_layer");
-    assert_eq!(names.iter().filter(|name| !name.is_empty()).collect::<Vec<_>>(), MATRICES.iter().collect::<Vec<_>>());
-    assert_eq!(names.len(), 7 * 2);
-    assert_eq!(series(&place, "histogram_q_proj"), ["weights", "normal", "weights", "normal"]);
+    let (lines, laws, names) = series(&place, "std_by_layer");
+    assert_eq!((lines, laws, &names[..7]), (7, 7, &named(&MATRICES)[..]));
+    assert_eq!(series(&place, "histogram_q_proj"), (4, 0, named(&["weights", "normal"])));
     for plot in plots {
-        assert!(!series(&place, &plot).is_empty(), "{plot}");
+        assert!(series(&place, &plot).0 > 0, "{plot}");
     }
 }
 
@@ -166,8 +174,9 @@ fn a_kats_rational_functions_are_drawn_cpu() {
     let place = trained("--set model.arch=kat --set model.rational_groups=4 --set init.scheme=lir");
     place.run(&format!("inspect {NEWEST} --plots plots")).succeeded();
     for (plot, initial) in [("rational_act1", "initial (identity)"), ("rational_act2", "initial (swish)")] {
-        let layer = [initial, "group 1", "group 2", "group 3", "group 4"];
-        assert_eq!(series(&place, plot), [layer, layer].concat());
+        let names = [initial, "group 1", "group 2", "group 3", "group 4"].map(str::to_owned);
+        // Five in each of two layers.
+        assert_eq!(series(&place, plot), (2 * 5, 0, names.to_vec()));
     }
     // Coefficients are no matrices: they have neither a share of the law nor a histogram.
     let found = findings(&place, NEWEST);
@@ -219,7 +228,7 @@ fn a_run_without_instruments_says_what_turns_them_on_cpu() {
     fs::remove_file(place.path("run/metrics.jsonl")).unwrap();
     let text = place.run("inspect run --plots plots").succeeded().stdout();
     assert!(text.contains("0 of 4"), "{text}");
-    assert_eq!(series(&place, "loss"), [""; 0]);
+    assert_eq!(series(&place, "loss").0, 0);
 }
 
 #[test]
@@ -244,8 +253,10 @@ fn weights_that_are_not_finite_show_cpu() {
     bytes[start..start + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     place.write(&path, &bytes);
     place.run(&format!("inspect {NEWEST} --plots plots")).succeeded();
-    assert_eq!(series(&place, "std_by_layer").len(), 7 * 2);
-    assert_eq!(series(&place, "histogram_up_proj"), ["weights", "normal", "weights"]);
+    // One layer is left of up_proj, and its law is a dot.
+    let (lines, laws, _) = series(&place, "std_by_layer");
+    assert_eq!((lines, laws), (7 + 1, 6));
+    assert_eq!(series(&place, "histogram_up_proj").0, 3);
 }
 
 #[test]

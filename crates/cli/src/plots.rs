@@ -4,12 +4,12 @@
 //! made for it.
 
 mod axis;
+mod drawing;
 mod palette;
-mod svg;
 
 use std::{fs, io, path::Path};
 
-pub(crate) use palette::{Color, GREY, ORDINARY, category, faint, ordinal};
+pub(crate) use palette::{BLACK, Color, GREY, ORDINARY, category, faint, ordinal};
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Chart {
 
     /// Writes the chart as an SVG file.
     pub(crate) fn write_svg(&self, path: &Path) -> io::Result<()> {
-        fs::write(path, svg::render(self))
+        fs::write(path, drawing::render(self).map_err(io::Error::other)?)
     }
 }
 

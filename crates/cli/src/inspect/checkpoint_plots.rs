@@ -8,7 +8,7 @@ use evenkeel_model::{
 };
 use evenkeel_train::inspection::{Model, Role, Statistics, Tensor, density};
 
-use crate::plots::{Chart, Color, GREY, Mark, ORDINARY, Panel, Series, category, ordinal};
+use crate::plots::{BLACK, Chart, GREY, Mark, ORDINARY, Panel, Series, category, ordinal};
 
 /// Bins of a histogram.
 const BINS: usize = 80;
@@ -101,7 +101,7 @@ fn histogram_panel(tensor: &Tensor, reach: f64) -> Panel {
         title,
         series: vec![
             Series::line("weights", ORDINARY, bins).marked(Mark::Bins),
-            Series::line("normal", Color::BLACK, normal.unwrap_or_default()),
+            Series::line("normal", BLACK, normal.unwrap_or_default()),
         ],
     }
 }

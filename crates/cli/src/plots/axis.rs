@@ -1,5 +1,9 @@
 //! An axis: the interval that it shows, and its ticks.
 
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+
 /// Share of the interval that is left free on either side of the data.
 const MARGIN: f64 = 0.03;
 /// Mantissas of the ticks of a logarithmic axis, from few to many.
@@ -42,8 +46,13 @@ impl Axis {
         Self { low: if starts_at_zero { 0.0 } else { low - free }, high: high + free, log, whole }
     }
 
+    /// The low end.
+    pub(super) fn low(&self) -> f64 {
+        self.low
+    }
+
     /// Where `value` stands: 0 at the low end, 1 at the high one.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    fn place(&self, value: f64) -> f64 {
         if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -51,15 +60,9 @@ impl Axis {
         }
     }
 
-    /// The low end.
-    pub(super) fn low(&self) -> f64 {
-        self.low
-    }
-
-    /// At most about `most` round numbers within the interval, each with its label.
-    pub(super) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
-        let ticks = if self.log { self.log_ticks(most) } else { self.linear_ticks(most) };
-        ticks.into_iter().map(|tick| (tick, label(tick))).collect()
+    /// At most about `most` round numbers within the interval.
+    fn ticks(&self, most: usize) -> Vec<f64> {
+        if self.log { self.log_ticks(most) } else { self.linear_ticks(most) }
     }
 
     fn linear_ticks(&self, most: usize) -> Vec<f64> {
@@ -91,6 +94,30 @@ impl Axis {
     }
 }
 
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        from + (self.place(*value) * f64::from(to - from)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        // No lines between the ticks.
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks(hint.max_num_points()) }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format(value: &f64) -> String {
+        label(*value)
+    }
+}
+
 /// A number as a tick has it: short, exact to six digits.
 fn label(value: f64) -> String {
     let magnitude = value.abs();
@@ -110,7 +137,7 @@ mod tests {
     use super::*;
 
     fn labels(values: &[f64], log: bool, most: usize) -> Vec<String> {
-        Axis::of(values.iter().copied(), log).ticks(most).into_iter().map(|(_, label)| label).collect()
+        Axis::of(values.iter().copied(), log).ticks(most).into_iter().map(label).collect()
     }
 
     #[test]
