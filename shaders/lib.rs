@@ -15,6 +15,7 @@ mod reflect;
 pub mod segment;
 mod source;
 mod values;
+mod vector;
 
 pub use card::{
     Access, Arg, Backends, Card, Class, CpuArgs, CpuSlice, DType, Device, Needs, Variant, indices, read, read_write,

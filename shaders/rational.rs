@@ -65,9 +65,9 @@ pub(crate) fn chunk(channels: usize) -> usize {
 /// The function of one group, in f32; `SUM_ABS` is its form.
 #[derive(Clone, Copy)]
 pub(crate) struct Rational<const SUM_ABS: bool> {
-    a: [f32; NUMERATOR],
+    pub(crate) a: [f32; NUMERATOR],
     /// Magnitudes in the form `sum_abs`.
-    b: [f32; DENOMINATOR],
+    pub(crate) b: [f32; DENOMINATOR],
 }
 
 impl<const SUM_ABS: bool> Rational<SUM_ABS> {
@@ -100,20 +100,6 @@ impl<const SUM_ABS: bool> Rational<SUM_ABS> {
         // Either the sum or x changes the sign: in the form sum_abs the sum is never negative.
         let s = sgn(if SUM_ABS { x } else { inner }) * inner_slope;
         (numerator_slope - s * self.numerator(x) * reciprocal) * reciprocal
-    }
-
-    /// Gradients to a0..a5 and b1..b4 of one element; in the form `sum_abs`, to the magnitudes of b.
-    #[inline(always)]
-    pub(crate) fn gradients(&self, dy: f32, x: f32) -> [f32; NUMERATOR + DENOMINATOR] {
-        let t = Self::argument(x);
-        let inner = self.inner(t);
-        let reciprocal = 1.0 / (1.0 + inner.abs());
-        let a0 = dy * reciprocal;
-        let (a1, b0) = (a0 * x, -a0 * sgn(inner) * (self.numerator(x) * reciprocal));
-        let (a2, b1) = (a1 * x, b0 * t);
-        let (a3, b2) = (a2 * x, b1 * t);
-        let (a4, b3) = (a3 * x, b2 * t);
-        [a0, a1, a2, a3, a4, a4 * x, b1, b2, b3, b3 * t]
     }
 
     #[inline(always)]

@@ -4,6 +4,9 @@
 //! `da_partial` is (S, G, 6): where all groups share one numerator, the groups' parts are rows of that sum too, S G of 6
 //! columns; else it is S rows of G 6 columns. `db_partial` is S rows of G 4 columns.
 
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
@@ -15,8 +18,7 @@ use crate::{
 /// Elements of a tile, of one group: a lane takes 32 fours of them, which outweighs the sum over lanes at the end.
 const TILE: usize = 1 << 13;
 
-/// Neighbours whose sums the CPU kernel keeps apart.
-const BLOCK: usize = 8;
+const COEFFICIENTS: usize = NUMERATOR + DENOMINATOR;
 
 /// The number of tiles `S` that suits so many rows of groups of so many channels.
 pub fn tiles(rows: usize, width: usize) -> usize {
@@ -97,12 +99,7 @@ fn sum<const SUM_ABS: bool>(p: &Params, mut args: CpuArgs<'_>) {
         let elements = (s * tile).min(x.len())..((s + 1) * tile).min(x.len());
         let (dy, x) = (&dy[elements.clone()], &x[elements]);
         for (group, f) in functions.iter().enumerate() {
-            let mut sums = [[0.0; BLOCK]; NUMERATOR + DENOMINATOR];
-            let own = group * width..(group + 1) * width;
-            for (dy, x) in dy.chunks(channels).zip(x.chunks(channels)) {
-                add_row(&mut sums, f, &dy[own.clone()], &x[own.clone()]);
-            }
-            let total = sums.map(|lanes| lanes.iter().sum::<f32>());
+            let total = Arch::new().dispatch(Tile { f, dy, x, channels, columns: group * width..(group + 1) * width });
             let signs = &b[group * DENOMINATOR..];
             da[group * NUMERATOR..][..NUMERATOR].copy_from_slice(&total[..NUMERATOR]);
             for (j, db) in db[group * DENOMINATOR..][..DENOMINATOR].iter_mut().enumerate() {
@@ -112,31 +109,67 @@ fn sum<const SUM_ABS: bool>(p: &Params, mut args: CpuArgs<'_>) {
     });
 }
 
-/// A sum per coefficient and lane.
-type Sums = [[f32; BLOCK]; NUMERATOR + DENOMINATOR];
+/// The columns of one group, in the rows of one tile. Its sum is written in explicit vectors: in loops over arrays the
+/// compiler keeps the lanes side by side in some builds, and in others takes four times as long.
+struct Tile<'a, const SUM_ABS: bool> {
+    f: &'a Rational<SUM_ABS>,
+    dy: &'a [f32],
+    x: &'a [f32],
+    channels: usize,
+    columns: Range<usize>,
+}
 
-/// Adds the gradients of a group's columns of one row.
-#[inline(always)]
-fn add_row<const SUM_ABS: bool>(sums: &mut Sums, f: &Rational<SUM_ABS>, dy: &[f32], x: &[f32]) {
-    let ((dy_blocks, dy_rest), (x_blocks, x_rest)) = (dy.as_chunks(), x.as_chunks());
-    dy_blocks.iter().zip(x_blocks).for_each(|(dy, x)| add_block(sums, f, dy, x));
-    if !x_rest.is_empty() {
-        // Zeros bring nothing.
-        let (mut dy, mut x) = ([0.0; BLOCK], [0.0; BLOCK]);
-        dy[..dy_rest.len()].copy_from_slice(dy_rest);
-        x[..x_rest.len()].copy_from_slice(x_rest);
-        add_block(sums, f, &dy, &x);
+impl<const SUM_ABS: bool> WithSimd for Tile<'_, SUM_ABS> {
+    /// Gradients to a0..a5 and b1..b4; in the form `sum_abs`, to the magnitudes of b.
+    type Output = [f32; COEFFICIENTS];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let mut sums = [simd.splat_f32s(0.0); COEFFICIENTS];
+        for (dy, x) in self.dy.chunks(self.channels).zip(self.x.chunks(self.channels)) {
+            let (dy, dy_rest) = S::as_simd_f32s(&dy[self.columns.clone()]);
+            let (x, x_rest) = S::as_simd_f32s(&x[self.columns.clone()]);
+            for (dy, x) in dy.iter().zip(x) {
+                add_gradients(simd, &mut sums, self.f, *dy, *x);
+            }
+            if !x_rest.is_empty() {
+                // Zeros fill the vector up, and bring nothing.
+                let (dy, x) = (simd.partial_load_f32s(dy_rest), simd.partial_load_f32s(x_rest));
+                add_gradients(simd, &mut sums, self.f, dy, x);
+            }
+        }
+        sums.map(|sum| simd.reduce_sum_f32s(sum))
     }
 }
 
-/// Indexed: over iterators the compiler does not keep the lanes side by side, and takes five times as long.
+/// Adds the gradients of a vector of elements.
 #[inline(always)]
-fn add_block<const SUM_ABS: bool>(sums: &mut Sums, f: &Rational<SUM_ABS>, dy: &[f32; BLOCK], x: &[f32; BLOCK]) {
-    for lane in 0..BLOCK {
-        let terms = f.gradients(dy[lane], x[lane]);
-        for k in 0..NUMERATOR + DENOMINATOR {
-            sums[k][lane] += terms[k];
-        }
+fn add_gradients<S: Simd, const SUM_ABS: bool>(
+    simd: S,
+    sums: &mut [S::f32s; COEFFICIENTS],
+    f: &Rational<SUM_ABS>,
+    dy: S::f32s,
+    x: S::f32s,
+) {
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    let horner = |coefficients: &[f32], x| {
+        let terms = coefficients.iter().rev().map(|c| simd.splat_f32s(*c));
+        terms.reduce(|sum, c| simd.mul_add_e_f32s(sum, x, c)).unwrap_or(zero)
+    };
+    let t = if SUM_ABS { simd.abs_f32s(x) } else { x };
+    let inner = simd.mul_f32s(horner(&f.b, t), t);
+    let reciprocal = simd.div_f32s(one, simd.add_f32s(one, simd.abs_f32s(inner)));
+    let (to_a, to_b) = sums.split_at_mut(NUMERATOR);
+    let mut term = simd.mul_f32s(dy, reciprocal);
+    let value = simd.mul_f32s(term, simd.mul_f32s(horner(&f.a, x), reciprocal));
+    for sum in to_a {
+        *sum = simd.add_f32s(*sum, term);
+        term = simd.mul_f32s(term, x);
+    }
+    let mut term = simd.select_f32s(simd.less_than_f32s(inner, zero), value, simd.neg_f32s(value));
+    for sum in to_b {
+        term = simd.mul_f32s(term, t);
+        *sum = simd.add_f32s(*sum, term);
     }
 }
 

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use crate::{
     Card, CpuArgs, Param, Params, Values,
     rational::{PARAMS, Point, Rational, chunk, elementwise, smooth_cases, width},
-    read, write,
+    read,
+    vector::vectorised,
+    write,
 };
 
 /// See the module.
@@ -47,11 +49,16 @@ fn apply<const SUM_ABS: bool>(p: &Params, mut args: CpuArgs<'_>) {
     let groups = Rational::<SUM_ABS>::groups(a, b);
     let inputs = dy.par_chunks(chunk).zip(x.par_chunks(chunk));
     args.f32_mut("dx").par_chunks_mut(chunk).zip(inputs).for_each(|(dx, (dy, x))| {
-        let slices = dx.chunks_mut(width).zip(dy.chunks(width).zip(x.chunks(width)));
-        for ((dx, (dy, x)), f) in slices.zip(groups.iter().cycle()) {
-            for (dx, (dy, x)) in dx.iter_mut().zip(dy.iter().zip(x)) {
-                *dx = if accumulate { *dx } else { 0.0 } + dy * f.slope(*x);
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let slices = dx.chunks_mut(width).zip(dy.chunks(width).zip(x.chunks(width)));
+                for ((dx, (dy, x)), f) in slices.zip(groups.iter().cycle()) {
+                    for (dx, (dy, x)) in dx.iter_mut().zip(dy.iter().zip(x)) {
+                        *dx = if accumulate { *dx } else { 0.0 } + dy * f.slope(*x);
+                    }
+                }
+            },
+        );
     });
 }

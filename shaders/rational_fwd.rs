@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use crate::{
     Card, Case, CpuArgs, Fill, Params, Values,
     rational::{PARAMS, Point, Rational, case, chunk, elementwise, width},
-    read, write,
+    read,
+    vector::vectorised,
+    write,
 };
 
 /// See the module.
@@ -37,10 +39,15 @@ fn apply<const SUM_ABS: bool>(p: &Params, mut args: CpuArgs<'_>) {
     let (x, a, b, y) = (args.f32("x"), args.f32("a"), args.f32("b"), args.f32_mut("y"));
     let groups = Rational::<SUM_ABS>::groups(a, b);
     y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-        let slices = y.chunks_mut(width).zip(x.chunks(width));
-        for ((y, x), f) in slices.zip(groups.iter().cycle()) {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = f.value(*x));
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let slices = y.chunks_mut(width).zip(x.chunks(width));
+                for ((y, x), f) in slices.zip(groups.iter().cycle()) {
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y = f.value(*x));
+                }
+            },
+        );
     });
 }
 

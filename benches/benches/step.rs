@@ -11,7 +11,7 @@ use evenkeel_train::{
 
 /// Steps before the timed ones, and the timed ones: an odd number, for the median.
 const WARM: u64 = 3;
-const TIMED: u64 = 9;
+const TIMED: u64 = 15;
 /// Steps from one check of TVR, and one row of the instruments, to the next, that their cost is spread over.
 const INTERVAL: f64 = 50.0;
 
