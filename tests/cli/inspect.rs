@@ -253,9 +253,11 @@ fn weights_that_are_not_finite_show_cpu() {
     bytes[start..start + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     place.write(&path, &bytes);
     place.run(&format!("inspect {NEWEST} --plots plots")).succeeded();
-    // One layer is left of up_proj, and its law is a dot.
+    // One layer is left of up_proj: a dot.
     let (lines, laws, _) = series(&place, "std_by_layer");
-    assert_eq!((lines, laws), (7 + 1, 6));
+    assert_eq!((lines, laws), (7, 7));
+    let svg = String::from_utf8(place.read("plots/std_by_layer.svg")).unwrap();
+    assert_eq!(svg.split_once("rotate(270").unwrap().0.matches("<circle").count(), 2 * 7 - 1);
     assert_eq!(series(&place, "histogram_up_proj").0, 3);
 }
 
