@@ -20,8 +20,8 @@ pub(crate) const PARAMS: &[Param] = &[
 /// Query rows, or keys, of one subgroup in the subgroup variants; their `ROWS`.
 const SUBGROUP_ROWS: usize = 16;
 
-/// Keys, or query rows, that a lane of the subgroup variants walks at once.
-const LANE_BLOCK: usize = 4;
+/// Keys, or query rows, that the subgroup variants walk at once: 4 for each of 8 lanes.
+const SUBGROUP_BLOCK: usize = 32;
 
 /// Lanes of a workgroup in the variants with a row per lane.
 const LANES: u64 = 64;
@@ -94,7 +94,7 @@ pub(crate) fn dot(a: &[f64], b: &[f64], channels: usize, at: usize, bt: usize) -
     a[at..at + channels].iter().zip(&b[bt..bt + channels]).map(|(a, b)| a * b).sum()
 }
 
-/// A variant for software drivers, whose subgroups have 8 lanes, or 16 with 512-bit vectors.
+/// A variant for software drivers whose subgroups have 8 lanes.
 pub(crate) const fn subgroup(
     name: &'static str,
     wgsl: &'static str,
@@ -105,7 +105,7 @@ pub(crate) const fn subgroup(
 ) -> Variant {
     Variant {
         consts,
-        needs: Needs::Subgroup { min: 8, max: 16 },
+        needs: Needs::Subgroup { min: 8, max: 8 },
         preferred_on: &[Class::Software],
         fits,
         ..Variant::portable(name, wgsl, groups, iterations)
@@ -145,9 +145,8 @@ pub(crate) fn key_groups(p: &Params, _: &Device) -> u64 {
 }
 
 /// Iterations of a subgroup variant that walks `walked` rows of the other side.
-pub(crate) fn subgroup_iterations(walked: usize, device: &Device) -> u64 {
-    let lanes = device.subgroup_size.map_or(8, |size| size as usize);
-    let blocks = walked.div_ceil(LANE_BLOCK * lanes) as u64;
+pub(crate) fn subgroup_iterations(walked: usize) -> u64 {
+    let blocks = walked.div_ceil(SUBGROUP_BLOCK) as u64;
     let rows = SUBGROUP_ROWS as u64;
     2 * rows + blocks * (1 + rows + 16) // 8 steps over a row's channels, 8 over the block
 }

@@ -28,11 +28,9 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, d| {
-            subgroup_iterations(queries(p), d)
-        }),
-        subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, d| {
-            subgroup_iterations(queries(p), d)
+        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| subgroup_iterations(queries(p))),
+        subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, _| {
+            subgroup_iterations(queries(p))
         }),
         Variant {
             consts: &[("D4", 8)],

@@ -1,5 +1,5 @@
 // dv[b,s] = sum_t,g p dy[b,t,h], dk[b,s] = scale sum_t,g p (dy.v - delta) q[b,t,h], p = exp(scale q.k - lse)   (FlashAttention-2, Dao 2023, alg. 2)
-// A subgroup owns ROWS keys of one (b, kv) and walks the queries of the G heads that share them, counted t*G + g, 4 per lane at a time.
+// A subgroup owns ROWS keys of one (b, kv) and walks the queries of the G heads that share them, counted t*G + g, 32 at a time.
 // A lane owns C vec4s of channels of every key and, in the scores, 4 queries; shuffles pass the rest round.
 #import grid, row_tile
 
@@ -25,8 +25,6 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;  // (B, T, KV, D/4)
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Lanes of a subgroup, 8 or 16, set by the executor.
-override SUBGROUP: u32 = 8u;
 const C: u32 = 1u; // vec4s of a row that a lane owns
 
 fn queries(at: vec4<u32>) -> mat4x4<f32> {
@@ -37,7 +35,7 @@ fn gradients(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
 }
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(8)
 fn attention_bwd_kv(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
@@ -52,9 +50,7 @@ fn attention_bwd_kv(
     let b = group / tiles / params.KV;
     if b >= params.B { return; } // the fold's overshoot
     let width = params.D / 4u;
-    // Eight lanes hold a row; of sixteen, each half adds up its own half of a block.
-    let part = select(0u, lane / 8u, SUBGROUP > 8u);
-    let channel = min(lane % 8u * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
+    let channel = min(lane * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
 
     var k0: array<vec4<f32>, ROWS>;
     var k1: array<vec4<f32>, ROWS>;
@@ -75,7 +71,7 @@ fn attention_bwd_kv(
         }
     }
     let key_step = select(0u, G, params.causal != 0u); // query row t*G + g sees key s when s * key_step <= row
-    for (var first = first_key * key_step; first < rows; first += 4u * SUBGROUP) {
+    for (var first = first_key * key_step; first < rows; first += 32u) {
         let own = first + 4u * lane + vec4(0u, 1u, 2u, 3u);
         let query = min(own, vec4(rows - 1u)); // beyond the last one p is set to 0
         let t = query / G;
@@ -100,25 +96,18 @@ fn attention_bwd_kv(
             dp[r] = p[r] * (dp[r] - delta_row);
         }
         for (var i = 0u; i < 8u; i += 1u) {
-            let giver = 8u * part + i;
-            let row = subgroupShuffle(at, giver) + channel;
-            add_product(&dv0, gradients(row), &p, giver);
-            add_product(&dk0, queries(row), &dp, giver);
+            let row = subgroupShuffle(at, i) + channel;
+            add_product(&dv0, gradients(row), &p, i);
+            add_product(&dk0, queries(row), &dp, i);
             if C > 1u {
-                add_product(&dv1, gradients(row + 1u), &p, giver);
-                add_product(&dk1, queries(row + 1u), &dp, giver);
+                add_product(&dv1, gradients(row + 1u), &p, i);
+                add_product(&dk1, queries(row + 1u), &dp, i);
             }
         }
     }
     for (var r = 0u; r < ROWS; r += 1u) {
-        if SUBGROUP > 8u {
-            dk0[r] += subgroupShuffleXor(dk0[r], 8u);
-            if C > 1u { dk1[r] += subgroupShuffleXor(dk1[r], 8u); }
-            dv0[r] += subgroupShuffleXor(dv0[r], 8u);
-            if C > 1u { dv1[r] += subgroupShuffleXor(dv1[r], 8u); }
-        }
         let s = first_key + r;
-        if s < params.T && part == 0u && lane * C < width {
+        if s < params.T && lane * C < width {
             let at = ((b * params.T + s) * params.KV + kv) * width + channel;
             dk[at] = params.scale * dk0[r];
             dv[at] = dv0[r];

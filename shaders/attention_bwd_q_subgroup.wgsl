@@ -1,6 +1,6 @@
 // dq[b,t,h] = scale sum_s p_s (dy.v_s - delta) k_s, p_s = exp(scale q.k_s - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
-// keys 4 per lane at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
+// keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
 #import grid, row_tile
 
 struct Params {
@@ -24,8 +24,6 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;  // (B, T, H, D/4)
 @group(0) @binding(7) var<uniform> params: Params;
 
-// Lanes of a subgroup, 8 or 16, set by the executor.
-override SUBGROUP: u32 = 8u;
 const C: u32 = 1u; // vec4s of a row that a lane owns
 
 fn keys(at: vec4<u32>) -> mat4x4<f32> {
@@ -36,7 +34,7 @@ fn values(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(v[at.x], v[at.y], v[at.z], v[at.w]);
 }
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(8)
 fn attention_bwd_q(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
@@ -51,9 +49,7 @@ fn attention_bwd_q(
     let b = group / tiles / params.KV;
     if b >= params.B { return; } // the fold's overshoot
     let width = params.D / 4u;
-    // Eight lanes hold a row; of sixteen, each half adds up its own half of a block.
-    let part = select(0u, lane / 8u, SUBGROUP > 8u);
-    let channel = min(lane % 8u * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
+    let channel = min(lane * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
 
     var q0: array<vec4<f32>, ROWS>;
     var q1: array<vec4<f32>, ROWS>;
@@ -85,7 +81,7 @@ fn attention_bwd_q(
     let end = select(params.T, min(first_row + ROWS - 1u, rows - 1u) / G + 1u, causal);
     let stride = params.KV * width;
     let kv_at = b * params.T * stride + kv * width;
-    for (var first = 0u; first < end; first += 4u * SUBGROUP) {
+    for (var first = 0u; first < end; first += 32u) {
         let own = first + 4u * lane + vec4(0u, 1u, 2u, 3u);
         let at = kv_at + min(own, vec4(params.T - 1u)) * stride;
         var s: array<vec4<f32>, ROWS>;
@@ -103,19 +99,14 @@ fn attention_bwd_q(
             s[r] = p * (dp[r] - delta_row[r]);
         }
         for (var i = 0u; i < 8u; i += 1u) {
-            let giver = 8u * part + i;
-            let row = subgroupShuffle(at, giver) + channel;
-            add_product(&dq0, keys(row), &s, giver);
-            if C > 1u { add_product(&dq1, keys(row + 1u), &s, giver); }
+            let row = subgroupShuffle(at, i) + channel;
+            add_product(&dq0, keys(row), &s, i);
+            if C > 1u { add_product(&dq1, keys(row + 1u), &s, i); }
         }
     }
     for (var r = 0u; r < ROWS; r += 1u) {
-        if SUBGROUP > 8u {
-            dq0[r] += subgroupShuffleXor(dq0[r], 8u);
-            if C > 1u { dq1[r] += subgroupShuffleXor(dq1[r], 8u); }
-        }
         let row = first_row + r;
-        if row < rows && part == 0u && lane * C < width {
+        if row < rows && lane * C < width {
             let at = ((b * params.T + row / G) * params.H + kv * G + row % G) * width + channel;
             dq[at] = params.scale * dq0[r];
             if C > 1u { dq[at + 1u] = params.scale * dq1[r]; }

@@ -24,11 +24,11 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
-        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, query_tiles, |p, d| {
-            subgroup_iterations(p.dim("T"), d)
+        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, query_tiles, |p, _| {
+            subgroup_iterations(p.dim("T"))
         }),
-        subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, query_tiles, |p, d| {
-            subgroup_iterations(p.dim("T"), d)
+        subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, query_tiles, |p, _| {
+            subgroup_iterations(p.dim("T"))
         }),
         Variant {
             consts: &[("D4", 8)],

@@ -1,6 +1,6 @@
 // y[b,t,h] = sum_s p_s v[b,s,h/G] / sum_s p_s, p_s = exp(scale q.k_s - m), lse = m + ln(sum_s p_s)   (FlashAttention-2, Dao 2023, alg. 1)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
-// keys 4 per lane at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
+// keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
 #import grid, row_tile
 
 struct Params {
@@ -22,8 +22,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;      // (B, H, T)
 @group(0) @binding(5) var<uniform> params: Params;
 
-// Lanes of a subgroup, 8 or 16, set by the executor.
-override SUBGROUP: u32 = 8u;
 const C: u32 = 1u; // vec4s of a row that a lane owns
 
 // Four channels (columns) of four keys (rows).
@@ -35,7 +33,7 @@ fn values(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(v[at.x], v[at.y], v[at.z], v[at.w]);
 }
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(8)
 fn attention_fwd(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
@@ -50,9 +48,7 @@ fn attention_fwd(
     let b = group / tiles / params.KV;
     if b >= params.B { return; } // the fold's overshoot
     let width = params.D / 4u;
-    // Eight lanes hold a row; of sixteen, each half adds up its own half of a block.
-    let part = select(0u, lane / 8u, SUBGROUP > 8u);
-    let channel = min(lane % 8u * C, width - C); // lanes beyond the row's end repeat its last: nobody asks them
+    let channel = min(lane * C, width - C); // lanes beyond the row's end repeat the last: nobody asks them
 
     var q0: array<vec4<f32>, ROWS>;
     var q1: array<vec4<f32>, ROWS>;
@@ -74,7 +70,7 @@ fn attention_fwd(
     let bound = select(params.T - 1u, first_row, causal);
     let stride = params.KV * width;
     let keys_at = b * params.T * stride + kv * width;
-    for (var first = 0u; first < end; first += 4u * SUBGROUP) {
+    for (var first = 0u; first < end; first += 32u) {
         let own = first + 4u * lane + vec4(0u, 1u, 2u, 3u);
         let at = keys_at + min(own, vec4(params.T - 1u)) * stride;
         var s: array<vec4<f32>, ROWS>;
@@ -87,9 +83,7 @@ fn attention_fwd(
             var top = max(max(score.x, score.y), max(score.z, score.w));
             top = max(top, subgroupShuffleXor(top, 1u));
             top = max(top, subgroupShuffleXor(top, 2u));
-            top = max(top, subgroupShuffleXor(top, 4u));
-            if SUBGROUP > 8u { top = max(top, subgroupShuffleXor(top, 8u)); }
-            top = max(m[r], top);
+            top = max(m[r], max(top, subgroupShuffleXor(top, 4u)));
             let shrink = exp(m[r] - top);
             m[r] = top;
             s[r] = exp(score - top);
@@ -98,26 +92,20 @@ fn attention_fwd(
             if C > 1u { sum1[r] *= shrink; }
         }
         for (var i = 0u; i < 8u; i += 1u) {
-            let giver = 8u * part + i;
-            let row = keys_at + min(first + 4u * giver + vec4(0u, 1u, 2u, 3u), vec4(params.T - 1u)) * stride + channel;
-            add_product(&sum0, values(row), &s, giver);
-            if C > 1u { add_product(&sum1, values(row + 1u), &s, giver); }
+            let row = keys_at + min(first + 4u * i + vec4(0u, 1u, 2u, 3u), vec4(params.T - 1u)) * stride + channel;
+            add_product(&sum0, values(row), &s, i);
+            if C > 1u { add_product(&sum1, values(row + 1u), &s, i); }
         }
     }
     for (var r = 0u; r < ROWS; r += 1u) {
         var total = l[r] + subgroupShuffleXor(l[r], 1u);
         total += subgroupShuffleXor(total, 2u);
         total += subgroupShuffleXor(total, 4u);
-        if SUBGROUP > 8u {
-            total += subgroupShuffleXor(total, 8u);
-            sum0[r] += subgroupShuffleXor(sum0[r], 8u);
-            if C > 1u { sum1[r] += subgroupShuffleXor(sum1[r], 8u); }
-        }
         let row = first_row + r;
         if row < rows {
             let t = row / G;
             let h = kv * G + row % G;
-            if part == 0u && lane * C < width {
+            if lane * C < width {
                 let at = ((b * params.T + t) * params.H + h) * width + channel;
                 y[at] = sum0[r] / total;
                 if C > 1u { y[at + 1u] = sum1[r] / total; }
