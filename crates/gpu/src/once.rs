@@ -1,9 +1,20 @@
-//! A single dispatch: bytes in, bytes out. Tests, probes and the self-test use it; steps run in the executor.
+//! A single dispatch: bytes in, bytes out, or its time. Tests, probes, benchmarks and the self-test use it; steps run in
+//! the executor.
+
+use std::time::Duration;
 
 use evenkeel_shaders::{Access, Card, Param, Params, Value, Variant};
 use wgpu::BufferUsages;
 
-use crate::{Gpu, GpuError, grid::Piece, grid::pieces, params, pipeline::Pipeline, wait::Signal};
+use crate::{
+    Gpu, GpuError,
+    grid::{Piece, pieces},
+    pace::SUBMIT_SECONDS,
+    params,
+    pipeline::Pipeline,
+    platform,
+    wait::Signal,
+};
 
 impl Gpu {
     /// Dispatches one variant. `arguments` are the bytes of the card's arguments, in its order; they may be longer than
@@ -65,6 +76,57 @@ impl Gpu {
             arguments[*i].copy_from_slice(&bytes[..given]);
         }
         self.check()
+    }
+
+    /// Seconds that one dispatch of a variant takes, from submits of as many dispatches as take about a twentieth of a
+    /// second: `samples` of them after two that do not count, or fewer where all together take `patience`; one at
+    /// least. Arguments as in [`Gpu::dispatch_once`]; what a dispatch writes, the next one finds.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn time_dispatch(
+        &self,
+        card: &'static Card,
+        variant: &'static Variant,
+        params: &Params,
+        arguments: &[Vec<u8>],
+        samples: usize,
+        patience: Duration,
+    ) -> Result<Vec<f64>, GpuError> {
+        check_arguments(card, variant, params, arguments)?;
+        let pipeline = self.pipeline(card, variant).await?;
+        let groups = self.groups(card, variant, params)?;
+        let pieces = pieces(groups, groups);
+        let buffers = self.upload(card, arguments).await?;
+        let uniforms = self.upload_params(card, &pipeline, params, groups, &pieces).await?;
+        let bindings = buffers.iter().chain(&uniforms).map(wgpu::Buffer::as_entire_buffer_binding);
+        let group = pipeline.bind(self, card.name, bindings);
+        let mut count = 1_u32;
+        let mut times = Vec::with_capacity(samples + 2);
+        let start = platform::now();
+        while times.len() < samples + 2 && (times.is_empty() || platform::now() - start < patience) {
+            let ended = Signal::new();
+            let began = platform::now();
+            let ((), outcome) = self.scoped(card.name, 0, || {
+                let mut encoder = self.device.create_command_encoder(&Default::default());
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                pass.set_pipeline(&pipeline.compute);
+                pass.set_bind_group(0, &group, &[]);
+                for _ in 0..count {
+                    pieces.iter().for_each(|piece| pass.dispatch_workgroups(piece.x, piece.y, 1));
+                }
+                drop(pass);
+                self.submit(encoder.finish(), &ended)
+            });
+            outcome.await?;
+            self.wait_for(&ended, card.name).await?;
+            let seconds = (platform::now() - began).as_secs_f64() / f64::from(count);
+            times.push(seconds);
+            if times.len() == 2 {
+                count = (SUBMIT_SECONDS / seconds.max(1e-6)).clamp(1.0, 10_000.0) as u32;
+            }
+        }
+        Ok(times.split_off(times.len().saturating_sub(1).min(2)))
     }
 
     /// Workgroups of the whole grid.
