@@ -13,6 +13,7 @@ mod generate;
 mod inspect;
 mod non_finite;
 mod place;
+mod profile;
 mod resume;
 mod run_folder;
 mod schedule;

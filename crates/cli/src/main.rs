@@ -8,6 +8,7 @@ mod inspect;
 mod output;
 mod plots;
 mod pretrain;
+mod profile;
 mod progress;
 mod schedule;
 mod study;

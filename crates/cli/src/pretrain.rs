@@ -70,6 +70,9 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["config", "preset", "data", "valid", "steps", "seed", "set", "out", "dry_run"]
     )]
     resume: Option<PathBuf>,
+    /// Notes when each kernel of three steps runs; prints a table at the end and writes RUN_FOLDER/trace.json
+    #[arg(long)]
+    profile: bool,
     /// Says what the run would take, and stops
     #[arg(long)]
     dry_run: bool,
@@ -104,9 +107,9 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     if arguments.dry_run {
         return dry_run(&settings, &compute);
     }
-    let mut progress = Progress::new(stop_signal()?);
+    let mut progress = Progress::new(stop_signal()?, arguments.profile);
     let ended = pretrain(&settings, destination, &compute, &mut progress).await;
-    progress.finish();
+    progress.end();
     let summary = ended?;
     if let Some((first, last)) = summary.losses {
         output::note(&format!(

@@ -12,7 +12,10 @@ use std::{
 use evenkeel_train::{Event, StepRow, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::{self, count};
+use crate::{
+    output::{self, count},
+    profile::Profiling,
+};
 
 /// Seconds between plain lines.
 pub(crate) const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,11 +43,12 @@ pub(crate) struct Progress {
     last_line: Option<Instant>,
     sampling: bool,
     stop: Arc<AtomicBool>,
+    profiling: Option<Profiling>,
 }
 
 impl Progress {
-    /// Shows a run until `stop` is set.
-    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
+    /// Shows a run until `stop` is set, and its profile at the end.
+    pub(crate) fn new(stop: Arc<AtomicBool>, profile: bool) -> Self {
         Self {
             bar: None,
             terminal: std::io::stderr().is_terminal(),
@@ -55,6 +59,7 @@ impl Progress {
             last_line: None,
             sampling: false,
             stop,
+            profiling: profile.then(Profiling::default),
         }
     }
 
@@ -106,6 +111,14 @@ impl Progress {
             output::line("");
         }
     }
+
+    /// Ends it, with the tables of a profile if there is one.
+    pub(crate) fn end(mut self) {
+        self.finish();
+        if let Some(profiling) = &self.profiling {
+            profiling.print();
+        }
+    }
 }
 
 impl Watch for Progress {
@@ -133,7 +146,16 @@ impl Watch for Progress {
                 }
                 output::bytes(&[byte]);
             }
+            Event::Profiled(schedule, profile, trace) => {
+                if let Some(profiling) = &mut self.profiling {
+                    profiling.update(schedule, profile, trace);
+                }
+            }
         }
+    }
+
+    fn profiles(&mut self, _: u64) -> bool {
+        self.profiling.as_mut().is_some_and(Profiling::next)
     }
 
     fn stop(&mut self) -> bool {

@@ -184,7 +184,7 @@ impl Watch for StudyProgress {
             }
             Event::Step(row) => self.step(row),
             Event::Evaluated(row) => self.valid_loss = Some(row.valid_loss),
-            Event::Kernels(..) | Event::Checkpoint(_) | Event::Sample(_) => {}
+            Event::Kernels(..) | Event::Checkpoint(_) | Event::Sample(_) | Event::Profiled(..) => {}
         }
     }
 

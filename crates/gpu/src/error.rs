@@ -84,6 +84,16 @@ pub enum GpuError {
         /// Adapter.
         adapter: String,
     },
+    /// Something that needs an optional feature of the device.
+    #[error("{what}: expected an adapter with {feature}, got {adapter}")]
+    Feature {
+        /// What was asked for.
+        what: &'static str,
+        /// What is missing.
+        feature: &'static str,
+        /// Adapter.
+        adapter: String,
+    },
     /// wgpu or the driver refused a call.
     #[error("{what}: refused: {reason} ({adapter})")]
     Refused {

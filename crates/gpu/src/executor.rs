@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_schedule::{Phase, Schedule, TensorId};
+use evenkeel_schedule::{Phase, Schedule, StepTime, TensorId};
 
 use crate::{
     Gpu, GpuError,
@@ -19,6 +19,7 @@ use crate::{
     plan::Plan,
     platform::{self, Outcome},
     readback::{Readback, StagingRing},
+    timing::Timing,
     wait::Signal,
 };
 
@@ -54,6 +55,7 @@ pub struct GpuExecutor {
     outcomes: Vec<Outcome>,
     written: u64,
     ring: StagingRing,
+    timing: Option<Box<Timing>>,
 }
 
 /// A submit that the device is at.
@@ -97,6 +99,7 @@ impl GpuExecutor {
             outcomes: Vec::new(),
             written: 0,
             ring: StagingRing::default(),
+            timing: None,
         })
     }
 
@@ -233,12 +236,41 @@ impl GpuExecutor {
         self.gpu.check()
     }
 
+    /// Begins to note when steps run, or ends it. Each dispatch is a pass of its own then, and every submit is waited
+    /// for: it takes longer, and computes the same.
+    ///
+    /// # Errors
+    /// A device without timestamp queries, memory.
+    pub async fn record_times(&mut self, on: bool) -> Result<(), GpuError> {
+        self.timing = if on { Some(Box::new(Timing::new(&self.gpu).await?)) } else { None };
+        Ok(())
+    }
+
+    /// What was noted since the last call.
+    pub fn take_times(&mut self) -> Vec<StepTime> {
+        self.timing.as_mut().map(|timing| timing.take()).unwrap_or_default()
+    }
+
     async fn submit_rest(&mut self) -> Result<(), GpuError> {
+        if self.timing.is_some() {
+            return self.submit_timed().await;
+        }
         while !self.rest.is_empty() {
             while self.flights.len() >= IN_FLIGHT {
                 self.land().await?;
             }
             self.submit_part(SUBMIT_SECONDS)?;
+        }
+        Ok(())
+    }
+
+    async fn submit_timed(&mut self) -> Result<(), GpuError> {
+        self.wait().await?;
+        while let Some(timing) = self.timing.as_mut().filter(|_| !self.rest.is_empty()) {
+            let part = self.rest.start..self.rest.end.min(self.rest.start + Timing::MOST);
+            timing.run(&self.gpu, &self.plan, part.clone()).await?;
+            self.rest.start = part.end;
+            self.written = 0;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod plan;
 mod platform;
 mod readback;
 mod self_test;
+mod timing;
 mod wait;
 
 pub use adapter::{Adapter, AdapterSummary, adapters, select};

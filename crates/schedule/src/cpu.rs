@@ -1,11 +1,11 @@
 //! The CPU executor: the same schedule, each step by its card's CPU kernel.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytemuck::cast_slice;
 use evenkeel_shaders::{Access, CpuArgs, CpuSlice};
 
-use crate::{DType, Phase, Schedule, ScheduleError, Step, TensorId};
+use crate::{DType, Phase, Schedule, ScheduleError, Step, StepTime, TensorId};
 
 /// Runs a schedule in this process's memory, all of which is allocated at the start.
 #[derive(Debug)]
@@ -13,6 +13,14 @@ pub struct CpuExecutor {
     schedule: Arc<Schedule>,
     /// By planned buffer; u32 tensors lie in it by their bits.
     buffers: Vec<Vec<f32>>,
+    clock: Option<Clock>,
+}
+
+/// Times of steps, since it was asked for them.
+#[derive(Debug)]
+struct Clock {
+    origin: Instant,
+    times: Vec<StepTime>,
 }
 
 impl CpuExecutor {
@@ -20,7 +28,7 @@ impl CpuExecutor {
     pub fn new(schedule: Arc<Schedule>) -> Self {
         let words = |bytes: u64| bytes as usize / size_of::<f32>();
         let buffers = schedule.memory().buffers().iter().map(|buffer| vec![0.0; words(buffer.bytes)]).collect();
-        Self { schedule, buffers }
+        Self { schedule, buffers, clock: None }
     }
 
     /// What it runs.
@@ -54,6 +62,16 @@ impl CpuExecutor {
         cast_slice(&self.buffers[buffer][words]).to_vec()
     }
 
+    /// Begins to note when steps run, or ends it.
+    pub fn record_times(&mut self, on: bool) {
+        self.clock = on.then(|| Clock { origin: Instant::now(), times: Vec::new() });
+    }
+
+    /// What was noted since the last call.
+    pub fn take_times(&mut self) -> Vec<StepTime> {
+        self.clock.as_mut().map(|clock| std::mem::take(&mut clock.times)).unwrap_or_default()
+    }
+
     /// Runs all steps of a phase.
     pub fn run(&mut self, phase: Phase) {
         for index in self.schedule.phase(phase) {
@@ -65,8 +83,14 @@ impl CpuExecutor {
     pub fn run_step(&mut self, index: usize) {
         let schedule = Arc::clone(&self.schedule);
         let step = &schedule.steps()[index];
+        let now = |clock: &Clock| clock.origin.elapsed().as_secs_f64();
+        let began = self.clock.as_ref().map(now);
         let args = self.bind(step);
         (step.card.cpu)(&step.params, args);
+        if let (Some(began), Some(clock)) = (began, &mut self.clock) {
+            let ended = now(clock);
+            clock.times.push(StepTime { step: index, began, ended });
+        }
     }
 
     fn bind(&mut self, step: &Step) -> CpuArgs<'_> {

@@ -22,6 +22,6 @@ pub use evenkeel_shaders::{DType, Params};
 pub use gradient::Target;
 pub use memory::{Memory, PlannedBuffer};
 pub use recorder::Recorder;
-pub use step::{Operand, Phase, Schedule, Step, View};
+pub use step::{Operand, Phase, Schedule, Step, StepTime, View};
 pub use table::Table;
 pub use tensor::{Dim, Role, Tensor, TensorId};

@@ -107,6 +107,17 @@ impl Step {
     }
 }
 
+/// When a step ran, in seconds of its device's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepTime {
+    /// Index into [`Schedule::steps`].
+    pub step: usize,
+    /// Begin.
+    pub began: f64,
+    /// End.
+    pub ended: f64,
+}
+
 /// Everything an executor needs: tensors, steps, memory.
 #[derive(Debug)]
 pub struct Schedule {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use evenkeel_gpu::{Gpu, GpuExecutor};
-use evenkeel_schedule::{CpuExecutor, Phase, Schedule, TensorId};
+use evenkeel_schedule::{CpuExecutor, Phase, Schedule, StepTime, TensorId};
 use evenkeel_shaders::{Class, Device};
 
 use crate::TrainError;
@@ -155,6 +155,26 @@ impl Executor {
             Self::Gpu(gpu) => gpu.run(phase).await?,
         }
         Ok(())
+    }
+
+    /// Begins to note when steps run, by the device's timestamps or the CPU's clock, or ends it.
+    ///
+    /// # Errors
+    /// A device without timestamps.
+    pub async fn record_times(&mut self, on: bool) -> Result<(), TrainError> {
+        match self {
+            Self::Cpu(cpu) => cpu.record_times(on),
+            Self::Gpu(gpu) => gpu.record_times(on).await?,
+        }
+        Ok(())
+    }
+
+    /// What was noted since the last call.
+    pub fn take_times(&mut self) -> Vec<StepTime> {
+        match self {
+            Self::Cpu(cpu) => cpu.take_times(),
+            Self::Gpu(gpu) => gpu.take_times(),
+        }
     }
 
     /// Runs one step of the schedule: the debugger's way.

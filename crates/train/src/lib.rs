@@ -6,6 +6,7 @@ pub mod difference;
 pub mod inspection;
 pub mod learning_rate;
 pub mod optimizer;
+pub mod profile;
 pub mod run_folder;
 pub mod settings;
 pub mod study;

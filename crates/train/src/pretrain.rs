@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use evenkeel_schedule::Schedule;
+
 use crate::{
     Compute, ComputeName, Evaluation, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
     checkpoint::{
@@ -14,6 +16,7 @@ use crate::{
     evaluate, fixed_set, generate,
     learning_rate::learning_rate,
     metrics::{EvaluationRow, StepRow},
+    profile::{Profile, StepProfile},
     run_folder::{MetricsFile, RunFolder},
     settings::Settings,
     tensor_file::TensorRef,
@@ -62,6 +65,8 @@ pub enum Event<'a> {
     Checkpoint(&'a std::path::Path),
     /// A byte of the sample.
     Sample(u8),
+    /// A step for which [`Watch::profiles`] asked is done: the schedule, all such steps so far, and their trace.
+    Profiled(&'a Schedule, &'a Profile, &'a std::path::Path),
 }
 
 /// Who listens to a run. [`Watch::stop`] is asked after every step.
@@ -71,6 +76,12 @@ pub trait Watch: Send {
 
     /// Whether to stop here, with a checkpoint, as if the run were to go on another day.
     fn stop(&mut self) -> bool {
+        false
+    }
+
+    /// Whether to note when each kernel of this step runs, which makes the step slower.
+    fn profiles(&mut self, step: u64) -> bool {
+        let _ = step;
         false
     }
 
@@ -110,6 +121,7 @@ struct Run<'a> {
     watch: &'a mut dyn Watch,
     summary: Summary,
     saved: u64,
+    profile: Profile,
 }
 
 /// Trains.
@@ -181,6 +193,7 @@ pub async fn pretrain(
         watch,
         summary,
         saved: done,
+        profile: Profile::default(),
     };
     run.steps(done).await?;
     run.sample().await?;
@@ -280,9 +293,20 @@ impl Run<'_> {
         let train = &self.settings.train;
         let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
         let measured = self.measured(step);
+        let profiled = self.watch.profiles(step);
+        if profiled {
+            self.executor.record_times(true).await?;
+        }
         let start = Instant::now();
         let record = self.trainer.step(&mut self.executor, step, lr, measured).await?;
         let time = start.elapsed();
+        if profiled {
+            let times = self.executor.take_times();
+            self.executor.record_times(false).await?;
+            self.profile.push(StepProfile { step, time, upload: record.upload, times });
+            let trace = self.folder.write_trace(&self.profile.trace(&self.program.schedule))?;
+            self.watch.event(Event::Profiled(&self.program.schedule, &self.profile, &trace));
+        }
         self.summary.step_time += time;
         if !record.loss.is_finite() {
             let first = self.trainer.first_non_finite(&mut self.executor, step).await?;

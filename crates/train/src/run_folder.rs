@@ -16,6 +16,8 @@ use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::write_file;
 
 pub(crate) const RUN_FILE: &str = "run.toml";
+/// Its profile's trace.
+const TRACE_FILE: &str = "trace.json";
 pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
 pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const LOCK_FILE: &str = "lock";
@@ -117,6 +119,15 @@ impl RunFolder {
     /// Whatever the system refuses.
     pub fn write_run_file(&self, text: &str) -> Result<(), CheckpointError> {
         self.replace(RUN_FILE, |writer| writer.write_all(text.as_bytes()))
+    }
+
+    /// Writes `trace.json`, what a profile saw, and gives its path.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write_trace(&self, trace: &serde_json::Value) -> Result<PathBuf, CheckpointError> {
+        self.replace(TRACE_FILE, |writer| writer.write_all(trace.to_string().as_bytes()))?;
+        Ok(self.path.join(TRACE_FILE))
     }
 
     /// Opens `metrics.jsonl` for rows to be appended.

@@ -1,5 +1,7 @@
 //! One training step after another: host writes a batch, the device does the rest, one small record comes back.
 
+use std::time::{Duration, Instant};
+
 use evenkeel_data::{Batches, by_token};
 use evenkeel_schedule::Phase;
 use evenkeel_shaders::step_metrics::slots;
@@ -25,6 +27,8 @@ pub struct StepRecord {
     pub tvr_rescaled: Option<u64>,
     /// What the instruments saw, where they were asked for.
     pub measurement: Option<Measurement>,
+    /// The host's time for making and writing the step's batches.
+    pub upload: Duration,
 }
 
 /// Drives an [`Executor`] through training steps.
@@ -87,9 +91,11 @@ impl Trainer {
     ) -> Result<StepRecord, TrainError> {
         self.write_step(executor, step, lr)?;
         executor.run(Phase::Begin).await?;
-        let mut wrapped = false;
+        let (mut wrapped, mut upload) = (false, Duration::ZERO);
         for micro in 0..self.accumulation {
+            let start = Instant::now();
             wrapped |= self.write_batch(executor, step, micro)?;
+            upload += start.elapsed();
             executor.run(Phase::ForwardBackward).await?;
         }
         let instruments = self.training.instruments.as_ref().filter(|_| measured);
@@ -118,6 +124,7 @@ impl Trainer {
             wrapped,
             tvr_rescaled,
             measurement,
+            upload,
         })
     }
 
