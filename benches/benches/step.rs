@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Instant};
 
 use evenkeel_schedule::Phase;
-use evenkeel_train::{
-    Compute, Executor, Setup, Trainer,
-    settings::{Arch, Settings, Sources},
-};
+use evenkeel_train::{Compute, Executor, settings::Arch, speed::Bench};
 
 /// Steps before the timed ones, and the timed ones: an odd number, for the median.
 const WARM: u64 = 3;
@@ -27,49 +24,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A model on its device.
+/// A model on its device, and the times of its steps.
 struct Model {
-    arch: Arch,
-    executor: Executor,
-    trainer: Trainer,
-    first_step: f64,
+    bench: Bench,
     times: Vec<f64>,
 }
 
 impl Model {
-    async fn new(arch: Arch, preset: &str, compute: &Compute) -> Result<Self, Box<dyn Error>> {
-        let set = vec![
-            format!("model.preset={preset}"),
-            format!("model.arch={}", arch.name()),
-            "tvr.enabled=true".to_owned(),
-        ];
-        let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
-        let start = Instant::now();
-        let setup = Setup::new(&settings, compute)?;
-        let weights = setup.weights.load(&setup.config)?;
-        let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
-        let trainer = Trainer::new(&setup.program, setup.batches, 1)?;
-        let mut model = Self { arch, executor, trainer, first_step: 0.0, times: Vec::new() };
-        model.step(1).await?;
-        model.first_step = start.elapsed().as_secs_f64();
-        Ok(model)
-    }
-
-    async fn step(&mut self, step: u64) -> Result<f64, Box<dyn Error>> {
-        let start = Instant::now();
-        self.trainer.step(&mut self.executor, step, 1e-3, false).await?;
-        Ok(start.elapsed().as_secs_f64())
-    }
-
     /// Median time of some phases, waited for.
     async fn phases(&mut self, phases: &[Phase]) -> Result<f64, Box<dyn Error>> {
         let mut times = Vec::new();
         for _ in 0..TIMED {
             let start = Instant::now();
             for &phase in phases {
-                self.executor.run(phase).await?;
+                self.bench.executor.run(phase).await?;
             }
-            if let Executor::Gpu(gpu) = &mut self.executor {
+            if let Executor::Gpu(gpu) = &mut self.bench.executor {
                 gpu.wait().await?;
             }
             times.push(start.elapsed().as_secs_f64());
@@ -91,11 +61,11 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     };
     let mut models = Vec::new();
     for &arch in Arch::ALL {
-        models.push(Model::new(arch, preset, &compute).await?);
+        models.push(Model { bench: Bench::new(arch, preset, &compute).await?, times: Vec::new() });
     }
     for step in 2..2 + WARM + TIMED {
         for model in &mut models {
-            let time = model.step(step).await?;
+            let time = model.bench.step().await?;
             if step >= 2 + WARM {
                 model.times.push(time);
             }
@@ -114,16 +84,16 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
         let instruments = share(model.phases(&[Phase::Snapshot, Phase::Measure]).await?);
         println!(
             "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>7.2}{:>14.2}{tvr:>11}{instruments:>18}",
-            model.arch.name(),
-            model.trainer.tokens_per_step() as f64 / time,
+            model.bench.arch.name(),
+            model.bench.trainer.tokens_per_step() as f64 / time,
             time * 1e3,
             time / of_first,
-            model.first_step,
+            model.bench.first_step,
         );
     }
     for model in &mut models {
-        println!("  {}", model.arch.name());
-        kernels(&mut model.executor).await?;
+        println!("  {}", model.bench.arch.name());
+        kernels(&mut model.bench.executor).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod adapters;
 mod bad_checkpoint;
 mod bad_data;
 mod bad_settings;
+mod bench;
 mod eval;
 mod generate;
 mod inspect;

@@ -1,6 +1,7 @@
 //! The `evenkeel` command: one file per verb.
 
 mod adapter;
+mod bench;
 mod devices;
 mod eval;
 mod generate;
@@ -41,6 +42,8 @@ enum Verb {
     Inspect(inspect::Arguments),
     /// Trains a grid of settings times seeds, and says how the arms differ
     Study(study::Arguments),
+    /// Measures how fast an adapter trains
+    Bench(bench::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
     Devices,
     /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
             Verb::Inspect(arguments) => inspect::run(arguments),
             Verb::Study(arguments) => study::run(arguments, adapter).await,
+            Verb::Bench(arguments) => bench::run(arguments, adapter).await,
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }

@@ -9,6 +9,7 @@ pub mod optimizer;
 pub mod profile;
 pub mod run_folder;
 pub mod settings;
+pub mod speed;
 pub mod study;
 pub mod tensor_file;
 

@@ -1,0 +1,139 @@
+//! How fast a device trains: whole steps of presets, and the two ceilings that its kernels stay below.
+
+use std::time::{Duration, Instant};
+
+use evenkeel_schedule::Phase;
+use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, matmul_nn, matmul_nt, matmul_tn, scale};
+
+use crate::{
+    Compute, Executor, Setup, TrainError, Trainer,
+    settings::{Arch, Settings, Sources},
+};
+
+/// Timed samples: an odd number, for the median.
+const SAMPLES: usize = 5;
+/// How long one kernel is timed at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Elements of the copy: 64 MiB, beyond all caches but the largest.
+const COPIED: usize = 1 << 24;
+/// Extents of the products.
+const EXTENT: usize = 1024;
+
+/// A model of a preset's shape on its device, with TVR, that trains on the stories.
+#[derive(Debug)]
+pub struct Bench {
+    /// LLaMA or KAT.
+    pub arch: Arch,
+    /// What runs it.
+    pub executor: Executor,
+    /// What drives it.
+    pub trainer: Trainer,
+    /// Seconds from the settings to the end of the first step.
+    pub first_step: f64,
+    steps: u64,
+}
+
+impl Bench {
+    /// Places the model and trains one step.
+    ///
+    /// # Errors
+    /// An unknown preset, memory or limits that do not suffice, a kernel that the driver refuses.
+    pub async fn new(arch: Arch, preset: &str, compute: &Compute) -> Result<Self, TrainError> {
+        let set = vec![
+            format!("model.preset={preset}"),
+            format!("model.arch={}", arch.name()),
+            "tvr.enabled=true".to_owned(),
+        ];
+        let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
+        let start = Instant::now();
+        let setup = Setup::new(&settings, compute)?;
+        compute.fits(&setup.program.schedule)?;
+        let weights = setup.weights.load(&setup.config)?;
+        let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
+        let trainer = Trainer::new(&setup.program, setup.batches, 1)?;
+        let mut bench = Self { arch, executor, trainer, first_step: 0.0, steps: 0 };
+        bench.step().await?;
+        bench.first_step = start.elapsed().as_secs_f64();
+        Ok(bench)
+    }
+
+    /// Trains one step; its seconds.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub async fn step(&mut self) -> Result<f64, TrainError> {
+        let start = Instant::now();
+        self.steps += 1;
+        self.trainer.step(&mut self.executor, self.steps, 1e-3, false).await?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Dispatches of a training step; on the CPU, kernels.
+    pub fn dispatches(&self) -> usize {
+        let phases = [Phase::Begin, Phase::ForwardBackward, Phase::Update];
+        let of = |phase| match &self.executor {
+            Executor::Cpu(cpu) => cpu.schedule().phase(phase).len(),
+            Executor::Gpu(gpu) => gpu.dispatches(phase),
+        };
+        phases.into_iter().map(of).sum()
+    }
+
+    /// Planned bytes, all of them allocated.
+    pub fn planned_bytes(&self) -> u64 {
+        self.executor.schedule().memory().total_bytes()
+    }
+}
+
+/// What kernels can reach at best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceilings {
+    /// Bytes read and written per second by a scaling of 64 MiB.
+    pub copy_bytes_per_s: f64,
+    /// Floating-point operations per second of the best of the three products of 1024 x 1024 matrices.
+    pub matmul_flop_per_s: f64,
+}
+
+/// Measures them.
+///
+/// # Errors
+/// A device that is lost, or has too little memory for the copy.
+pub async fn ceilings(compute: &Compute) -> Result<Ceilings, TrainError> {
+    let copied = Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0);
+    let copy_bytes_per_s = scale::CARD.bytes(&copied) as f64 / seconds(compute, &scale::CARD, &copied).await?;
+    let mut matmul_flop_per_s = 0.0_f64;
+    for (card, stride) in
+        [(&matmul_nn::CARD, "x_stride"), (&matmul_nt::CARD, "y_stride"), (&matmul_tn::CARD, "x_stride")]
+    {
+        let square = Params::dims([("M", EXTENT), ("N", EXTENT), ("K", EXTENT), (stride, EXTENT), ("accumulate", 0)]);
+        let rate = (card.flops)(&square) as f64 / seconds(compute, card, &square).await?;
+        matmul_flop_per_s = matmul_flop_per_s.max(rate);
+    }
+    Ok(Ceilings { copy_bytes_per_s, matmul_flop_per_s })
+}
+
+/// Median time of a kernel whose arguments are f32, in the variant that a step would use.
+async fn seconds(compute: &Compute, card: &'static Card, params: &Params) -> Result<f64, TrainError> {
+    let number = |i: usize| 0.01 * ((i % 97) as f32 - 48.0);
+    let mut values: Vec<Vec<f32>> = card.args.iter().map(|arg| (0..arg.len(params)).map(number).collect()).collect();
+    let mut times = match compute {
+        Compute::Cpu => (0..SAMPLES).map(|_| on_cpu(card, params, &mut values)).collect(),
+        Compute::Gpu(gpu) => {
+            let variant = card.variant(&gpu.profile(), params).ok_or(TrainError::Program { part: card.name })?;
+            let arguments: Vec<Vec<u8>> = values.iter().map(|values| bytemuck::cast_slice(values).to_vec()).collect();
+            gpu.time_dispatch(card, variant, params, &arguments, SAMPLES, PATIENCE).await?
+        }
+    };
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn on_cpu(card: &Card, params: &Params, values: &mut [Vec<f32>]) -> f64 {
+    let mut args = CpuArgs::default();
+    for (arg, values) in card.args.iter().zip(values) {
+        let slice = if arg.access == Access::Read { CpuSlice::F32(values) } else { CpuSlice::F32Mut(values) };
+        args.bind(arg.name, slice);
+    }
+    let start = Instant::now();
+    (card.cpu)(params, args);
+    start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,38 @@
+//! `evenkeel bench`.
+
+use serde_json::Value;
+
+use crate::place::{Place, gpu};
+
+fn figures_agree(adapter: &str) {
+    let report = Place::new().run(&format!("bench --adapter {adapter} --json")).succeeded().stdout();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&report["copy_bytes_per_s"]) > 0.0 && number(&report["matmul_flop_per_s"]) > 0.0, "{report}");
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().map(|step| &step["model"]).collect::<Vec<_>>(), ["llama", "kat"]);
+    for step in steps {
+        assert_eq!(step["preset"], "nano");
+        // 8 sequences of 128 tokens a step.
+        let tokens = number(&step["tokens_per_s"]) * number(&step["ms"]) / 1e3;
+        assert!((tokens - 1024.0).abs() < 1e-6, "{step}");
+        assert!(number(&step["first_step_s"]) > 0.0 && number(&step["planned_bytes"]) > 0.0, "{step}");
+    }
+    // Every matrix and norm of 4 layers is used forward and backward.
+    assert!(number(&steps[0]["dispatches"]) > 2.0 * 4.0 * 9.0, "{report}");
+}
+
+#[test]
+fn figures_agree_cpu() {
+    figures_agree("cpu");
+}
+
+#[test]
+fn figures_agree_gpu() {
+    figures_agree(gpu());
+}
+
+#[test]
+fn an_unknown_preset_is_refused_cpu() {
+    Place::new().run("bench --adapter cpu --preset tiny").refused(&["model.preset", "expected", "\"tiny\""]);
+}
