@@ -10,7 +10,9 @@ use crate::{
         row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
-    read, write,
+    read,
+    vector::vectorised,
+    write,
 };
 
 /// See the module.
@@ -118,10 +120,15 @@ fn tile(shape: &Shape, [q, k, v, dy, lse, delta]: [&[f32]; 6], [b, first]: [usiz
             let at = shape.scalar([b, first_query + r, h]);
             let (lse, delta) = (lse[at], delta[at]);
             let seen = (shape.visible(first_query + r) - first).min(keys);
-            for (weight, dscore) in weights[..seen].iter_mut().zip(&mut *dscores) {
-                *weight = exp(*weight - lse);
-                *dscore = *weight * (*dscore - delta);
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (weight, dscore) in weights[..seen].iter_mut().zip(&mut *dscores) {
+                        *weight = exp(*weight - lse);
+                        *dscore = *weight * (*dscore - delta);
+                    }
+                },
+            );
             weights[seen..].fill(0.0);
             dscores[seen..].fill(0.0);
         }

@@ -9,7 +9,9 @@ use crate::{
         query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
-    read, write,
+    read,
+    vector::vectorised,
+    write,
 };
 
 /// See the module.
@@ -108,9 +110,14 @@ fn tile(shape: &Shape, [q, k, v, dy, lse, delta]: [&[f32]; 6], [b, first]: [usiz
             let at = shape.scalar([b, first + r, h]);
             let (lse, delta) = (lse[at], delta[at]);
             let (seen, unseen) = dscores.split_at_mut(shape.visible(first + r));
-            for (dscore, score) in seen.iter_mut().zip(scores) {
-                *dscore = exp(score - lse) * (*dscore - delta);
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (dscore, score) in seen.iter_mut().zip(scores) {
+                        *dscore = exp(score - lse) * (*dscore - delta);
+                    }
+                },
+            );
             unseen.fill(0.0);
         }
         let dscores = Matrix::rows(&dscores, keys);

@@ -9,7 +9,9 @@ use crate::{
         query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
-    read, reduce, write,
+    read, reduce,
+    vector::vectorised,
+    write,
 };
 
 /// See the module.
@@ -119,8 +121,14 @@ fn tile(shape: &Shape, [q, k, v]: [&[f32]; 3], [b, first]: [usize; 2], y: &mut [
         let mut sums = [0.0; QUERIES];
         for (r, weights) in weights.chunks_mut(keys).enumerate() {
             let (seen, unseen) = weights.split_at_mut(shape.visible(first + r));
-            let largest = reduce::max(seen);
-            seen.iter_mut().for_each(|score| *score = exp(*score - largest));
+            let largest = vectorised(
+                #[inline(always)]
+                || {
+                    let largest = reduce::max(seen);
+                    seen.iter_mut().for_each(|score| *score = exp(*score - largest));
+                    largest
+                },
+            );
             unseen.fill(0.0);
             sums[r] = reduce::sum(seen.len(), |s| seen[s]);
             logs[r * shape.heads + h] = largest + sums[r].ln();

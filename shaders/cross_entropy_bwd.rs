@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use crate::{
-    Card, CpuArgs, Param, Params, Values, Variant, cross_entropy_fwd::shared_cases, exp::exp, indices, read, write,
+    Card, CpuArgs, Param, Params, Values, Variant, cross_entropy_fwd::shared_cases, exp::exp, indices, read,
+    vector::vectorised, write,
 };
 
 /// Columns of a row that one workgroup owns.
@@ -71,9 +72,10 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
         let (dlogits, padding) = dlogits.split_at_mut(vocabulary);
         padding.fill(0.0);
         let (lse, dloss, target) = (lse[r], dloss[r], targets[r] as usize);
-        for (dlogit, logit) in dlogits.iter_mut().zip(logits) {
-            *dlogit = dloss * exp(logit - lse);
-        }
+        vectorised(
+            #[inline(always)]
+            || dlogits.iter_mut().zip(logits).for_each(|(dlogit, logit)| *dlogit = dloss * exp(logit - lse)),
+        );
         if let Some(dlogit) = dlogits.get_mut(target) {
             *dlogit = dloss * (exp(logits[target] - lse) - 1.0);
         }

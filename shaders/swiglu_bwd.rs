@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::{
     Card, CpuArgs, Param, Params, Values, Variant, read,
     swiglu_fwd::{cases, sigmoid},
+    vector::vectorised,
     write,
 };
 
@@ -55,11 +56,16 @@ fn cpu(_: &Params, mut args: CpuArgs<'_>) {
     let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
     let outputs = dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK));
     outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
-        let inputs = gate.iter().zip(up).zip(dy);
-        for ((dgate, dup), ((gate, up), dy)) in dgate.iter_mut().zip(dup).zip(inputs) {
-            let s = sigmoid(*gate);
-            *dup = dy * gate * s;
-            *dgate = dy * up * s * (1.0 + gate * (1.0 - s));
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let inputs = gate.iter().zip(up).zip(dy);
+                for ((dgate, dup), ((gate, up), dy)) in dgate.iter_mut().zip(dup).zip(inputs) {
+                    let s = sigmoid(*gate);
+                    *dup = dy * gate * s;
+                    *dgate = dy * up * s * (1.0 + gate * (1.0 - s));
+                }
+            },
+        );
     });
 }

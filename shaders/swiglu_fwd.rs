@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, exp::exp, read, write};
+use crate::{Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, exp::exp, read, vector::vectorised, write};
 
 /// Elements of one task of the CPU kernel.
 const CHUNK: usize = 1 << 13;
@@ -42,9 +42,10 @@ fn cpu(_: &Params, mut args: CpuArgs<'_>) {
     let (gate, up, y) = (args.f32("gate"), args.f32("up"), args.f32_mut("y"));
     let chunks = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK));
     y.par_chunks_mut(CHUNK).zip(chunks).for_each(|(y, (gate, up))| {
-        for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-            *y = gate * sigmoid(*gate) * up;
-        }
+        vectorised(
+            #[inline(always)]
+            || y.iter_mut().zip(gate).zip(up).for_each(|((y, gate), up)| *y = gate * sigmoid(*gate) * up),
+        );
     });
 }
 
