@@ -27,7 +27,7 @@ const MOST_SKIPPED: u64 = 10;
 /// The state of the optimizer that is no moment.
 const STATE: &str = "optimizer.state";
 /// Bytes of the sample at the end of a text run, and how it is drawn.
-const SAMPLE_BYTES: usize = 300;
+const SAMPLE_BYTES: usize = 200;
 const SAMPLE_TEMPERATURE: f64 = 0.7;
 
 /// Where a run lives.
