@@ -150,6 +150,15 @@ impl Settings {
                 origin: "lower it, or raise model.max_position_embeddings".to_owned(),
             });
         }
+        let stable_and_decay = self.train.steps.saturating_sub(self.schedule.warmup_steps);
+        if self.schedule.kind == ScheduleKind::Wsd && self.schedule.decay_steps > stable_and_decay {
+            return Err(TrainError::Setting {
+                name: "schedule.decay_steps".to_owned(),
+                expected: format!("at most the {stable_and_decay} steps after the warm-up"),
+                got: self.schedule.decay_steps.to_string(),
+                origin: "lower it, or schedule.warmup_steps".to_owned(),
+            });
+        }
         // Below 2^32, rows and tokens of a step can be counted in u32 on the device.
         let tokens = [batch_size, grad_accumulation, seq_len]
             .iter()

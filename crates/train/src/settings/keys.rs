@@ -95,8 +95,12 @@ choices! {
     ScheduleKind {
         /// Stays at its peak.
         Constant = "constant",
+        /// Falls along a line.
+        Linear = "linear",
         /// Falls along half a cosine.
         Cosine = "cosine",
+        /// Warm-up, stable, decay: stays at its peak, then falls along a line.
+        Wsd = "wsd",
     }
 }
 
@@ -191,7 +195,9 @@ sections! {
         kind: ScheduleKind = Toml("\"cosine\"");
         /// Steps of linear rise to the peak
         warmup_steps: u64 [AtLeast(0)] = Derived("min(100, train.steps / 10)", warmup_steps);
-        /// Share of the peak that a cosine ends at
+        /// Steps of linear fall at the end of a wsd
+        decay_steps: u64 [AtLeast(0)] = Derived("train.steps / 5, at most the rest", decay_steps);
+        /// Share of the peak that linear, cosine and wsd end at
         min_lr_ratio: f64 [AtLeast(0), AtMost(1)] = Toml("0.1");
     }
     /// The first weights; none if they come from a checkpoint.
@@ -232,6 +238,11 @@ fn head_dim(values: &Values) -> Option<i64> {
 
 fn warmup_steps(values: &Values) -> Option<i64> {
     Some((values.integer("train.steps")? / 10).min(100))
+}
+
+fn decay_steps(values: &Values) -> Option<i64> {
+    let steps = values.integer("train.steps")?;
+    Some((steps / 5).min(steps.saturating_sub(values.integer("schedule.warmup_steps")?).max(0)))
 }
 
 /// The table of keys in Markdown: key, what it accepts, default, meaning. `--help` and the README show it.

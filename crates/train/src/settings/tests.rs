@@ -122,6 +122,8 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
             "optimizer.lr=0.1234567890123456789",
             "optimizer.eps=1e-30",
             "schedule.warmup_steps=7",
+            "schedule.kind=wsd",
+            "schedule.decay_steps=50",
             "train.seed=9223372036854775807",
         ]),
         resolve(&["model.arch=kat", "model.rational_groups=4", "tvr.enabled=true", "tvr.exclude=['o_proj', 'a\"b']"]),
@@ -213,6 +215,9 @@ fn derived_defaults_follow_what_they_depend_on() {
     assert_eq!(resolve(&["train.steps=60"]).schedule.warmup_steps, 6);
     assert_eq!(resolve(&["train.steps=5000"]).schedule.warmup_steps, 100);
     assert_eq!(resolve(&["schedule.warmup_steps=90"]).schedule.warmup_steps, 90);
+    assert_eq!(resolve(&["train.steps=60"]).schedule.decay_steps, 12);
+    assert_eq!(resolve(&["train.steps=10", "schedule.warmup_steps=9"]).schedule.decay_steps, 1);
+    assert_eq!(resolve(&["train.steps=10", "schedule.warmup_steps=11"]).schedule.decay_steps, 0);
     assert_eq!(resolve(&["model.hidden_size=96"]).model.head_dim, Some(24));
     assert_eq!(resolve(&["model.hidden_size=97", "model.head_dim=8"]).model.head_dim, Some(8));
 }

@@ -45,7 +45,8 @@ fn wrong_types_name_key_type_and_value() {
     assert!(error(&["model.tie_word_embeddings=1"]).contains("expected true or false, got 1"));
     assert!(error(&["data.train=2024"]).contains("expected path or list of paths, got 2024"));
     assert!(error(&["model.from=[]"]).contains("expected path, got []"));
-    assert!(error(&["schedule.kind=linear"]).contains("expected \"constant\" or \"cosine\", got \"linear\""));
+    let kinds = "\"constant\" or \"linear\" or \"cosine\" or \"wsd\"";
+    assert!(error(&["schedule.kind=step"]).contains(&format!("expected {kinds}, got \"step\"")));
     let schemes =
         "\"normal\" or \"lir\" or \"gpt2_residual\" or \"variance_preserving\" or \"lir_variance_preserving\"";
     assert_eq!(error(&["init.scheme=xavier"]), format!("init.scheme: expected {schemes}, got \"xavier\" (--set)"));
@@ -95,6 +96,7 @@ fn numbers_out_of_range_are_refused() {
         ("train.checkpoint_every", ["-1", "0.5", "x", "inf"]),
         ("train.keep_checkpoints", ["-1", "0.5", "x", "inf"]),
         ("schedule.warmup_steps", ["-1", "0.5", "x", "inf"]),
+        ("schedule.decay_steps", ["-1", "0.5", "x", "inf"]),
     ];
     for (key, values) in hyper_parameters {
         for value in values {
@@ -151,6 +153,18 @@ fn sequences_fit_the_positions_and_steps_fit_u32() {
         &format!("model.max_position_embeddings={largest}"),
     ]);
     assert!(message.contains("79228162458924105385300197375"), "{message}");
+}
+
+#[test]
+fn a_decay_has_room_after_the_warm_up() {
+    let set = ["schedule.kind=wsd", "train.steps=10", "schedule.warmup_steps=3", "schedule.decay_steps=8"];
+    assert_eq!(
+        error(&set),
+        "schedule.decay_steps: expected at most the 7 steps after the warm-up, got 8 \
+         (lower it, or schedule.warmup_steps)"
+    );
+    resolve(&set[1..]);
+    resolve(&[set[0], set[1], set[2], "schedule.decay_steps=7"]);
 }
 
 #[test]
