@@ -41,7 +41,7 @@ fn values_of_wrong_types_and_sizes_are_refused_cpu() {
         ("model.preset=huge", &["model.preset", "huge", "nano"]),
         ("data.order=sorted", &["data.order", "sorted"]),
         ("data.train=[1]", &["data.train", "1"]),
-        ("schedule.kind=linear", &["schedule.kind", "linear"]),
+        ("schedule.kind=stairs", &["schedule.kind", "stairs"]),
     ]);
 }
 

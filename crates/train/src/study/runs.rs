@@ -85,7 +85,8 @@ impl<'a> PlannedRun<'a> {
             let wanted = settings.entries()?;
             let stored = Settings::from_run_file(&run_file)?.entries()?;
             let mut keys: Vec<_> = wanted.keys().chain(stored.keys()).collect();
-            keys.sort();
+            // Defaults that follow from the number of steps differ with it, and are not what was changed.
+            keys.sort_by_key(|key| (key.as_str() != "train.steps", *key));
             if let Some(key) = keys.into_iter().find(|&key| wanted.get(key) != stored.get(key)) {
                 let value = |entries: &std::collections::BTreeMap<String, String>| {
                     entries.get(key).cloned().unwrap_or_else(|| "none".to_owned())
