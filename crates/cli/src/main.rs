@@ -10,6 +10,7 @@ mod plots;
 mod pretrain;
 mod progress;
 mod schedule;
+mod signals;
 mod study;
 
 use std::process::ExitCode;
