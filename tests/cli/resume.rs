@@ -147,6 +147,52 @@ fn sigint_stops_with_a_checkpoint_cpu() {
     stopped_by("-INT");
 }
 
+/// A second signal ends a run in the middle of a step that would last for minutes.
+#[cfg(unix)]
+fn ended_by_two(name: &str, number: i32) {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+
+    let place = Place::new();
+    let long = "pretrain --adapter cpu --config tiny.toml --out run --set train.grad_accumulation=1000000";
+    let mut child = place.command(long.split_whitespace()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut after = |text: &str| {
+        assert!(lines.any(|line| line.unwrap().contains(text)), "expected {text:?}, got none");
+        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    };
+    after("run folder");
+    after("stopping after this step");
+    assert_eq!(child.wait().unwrap().signal(), Some(number));
+    place.has_no_checkpoint();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once_cpu() {
+    ended_by_two("-INT", 2);
+    ended_by_two("-TERM", 15);
+}
+
+#[test]
+fn max_time_stops_after_the_step_that_exceeds_it_cpu() {
+    let place = Place::new();
+    place.train_tiny("unbroken", "").succeeded();
+    let first = place.train_tiny("run", "--max-time 0s").succeeded();
+    assert!(first.stderr().contains("stopped after step 1:"), "{}", first.stderr());
+    assert_eq!(place.list("run/checkpoints"), ["step-000001"]);
+    let second = place.run("pretrain --adapter cpu --resume run --max-time 0s").succeeded();
+    assert!(second.stderr().contains("goes on after step 2"), "{}", second.stderr());
+    assert_eq!(place.list("run/checkpoints"), ["step-000001", "step-000002"]);
+    place.run("pretrain --adapter cpu --resume run --max-time 1d").succeeded();
+    assert_eq!(metrics_without_rates(&place, "run"), metrics_without_rates(&place, "unbroken"));
+    let model = |run| place.read(format!("{run}/checkpoints/step-000004/model.safetensors"));
+    assert!(model("run") == model("unbroken"), "expected equal models, got others");
+    for wrong in ["soon", "-1s", "5"] {
+        place.train_tiny("other", &format!("--max-time={wrong}")).refused(&["--max-time", "90s", wrong]);
+    }
+}
+
 #[test]
 fn a_finished_run_has_nothing_left_to_do_cpu() {
     let place = Place::new();

@@ -12,6 +12,7 @@ mod pretrain;
 mod profile;
 mod progress;
 mod schedule;
+mod signals;
 mod study;
 
 use std::process::ExitCode;

@@ -2,11 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use evenkeel_train::{
@@ -18,7 +14,8 @@ use evenkeel_train::{
 use crate::{
     Outcome, adapter,
     output::{self, count, size},
-    progress::Progress,
+    progress::{Limit, Progress},
+    signals::stop_flag,
 };
 
 /// Where settings come from.
@@ -63,13 +60,16 @@ pub(crate) struct Arguments {
     /// Folder of the run; without it, runs/DATE-TIME
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Goes on with a run from its newest checkpoint; only --adapter goes with it
+    /// Goes on with a run from its newest checkpoint; only --adapter and --max-time go with it
     #[arg(
         long,
         value_name = "RUN_FOLDER",
         conflicts_with_all = ["config", "preset", "data", "valid", "steps", "seed", "set", "out", "dry_run"]
     )]
     resume: Option<PathBuf>,
+    /// Stops as Ctrl-C does after the step in which this process has run for so long, e.g. 90s or 2h
+    #[arg(long, value_name = "DURATION")]
+    max_time: Option<String>,
     /// Notes when each kernel of three steps runs; prints a table at the end and writes RUN_FOLDER/trace.json
     #[arg(long)]
     profile: bool,
@@ -87,6 +87,7 @@ fn long_help() -> String {
 }
 
 pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
+    let limit = arguments.max_time.as_deref().map(limit).transpose()?;
     let (settings, destination) = match arguments.resume {
         Some(path) => {
             let folder = RunFolder::open(&path)?;
@@ -107,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     if arguments.dry_run {
         return dry_run(&settings, &compute);
     }
-    let mut progress = Progress::new(stop_signal()?, arguments.profile);
+    let mut progress = Progress::new(stop_flag()?, limit, arguments.profile);
     let ended = pretrain(&settings, destination, &compute, &mut progress).await;
     progress.end();
     let summary = ended?;
@@ -126,23 +127,17 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     Ok(())
 }
 
-/// Ctrl-C or SIGTERM finishes the step and writes a checkpoint; a second one ends the process at once.
-pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>, ctrlc::Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        output::note("stopping after this step; once more to stop at once");
-    })?;
-    Ok(stop)
+/// How long the process may train, counted from now.
+fn limit(text: &str) -> Result<Limit, String> {
+    let time: Duration = humantime::parse_duration(text)
+        .map_err(|error| format!("--max-time: expected a duration such as 90s or 2h, got {text:?} ({error})"))?;
+    Ok(Limit { start: Instant::now(), time })
 }
 
 /// `runs/2026-11-23-204501`, in UTC.
 fn default_folder() -> PathBuf {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string();
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
     let name: String = time.chars().filter(char::is_ascii_digit).collect();
     let (date, time) = name.split_at(8);
     PathBuf::from("runs").join(format!("{}-{}-{}-{time}", &date[..4], &date[4..6], &date[6..]))

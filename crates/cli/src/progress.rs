@@ -32,6 +32,12 @@ pub(crate) fn bar(all: u64, template: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "))
 }
 
+/// A time that a process may train for.
+pub(crate) struct Limit {
+    pub(crate) start: Instant,
+    pub(crate) time: Duration,
+}
+
 /// Shows a run.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -43,12 +49,13 @@ pub(crate) struct Progress {
     last_line: Option<Instant>,
     sampling: bool,
     stop: Arc<AtomicBool>,
+    limit: Option<Limit>,
     profiling: Option<Profiling>,
 }
 
 impl Progress {
-    /// Shows a run until `stop` is set, and its profile at the end.
-    pub(crate) fn new(stop: Arc<AtomicBool>, profile: bool) -> Self {
+    /// Shows a run until `stop` is set or the limit is over, and its profile at the end.
+    pub(crate) fn new(stop: Arc<AtomicBool>, limit: Option<Limit>, profile: bool) -> Self {
         Self {
             bar: None,
             terminal: std::io::stderr().is_terminal(),
@@ -59,6 +66,7 @@ impl Progress {
             last_line: None,
             sampling: false,
             stop,
+            limit,
             profiling: profile.then(Profiling::default),
         }
     }
@@ -159,6 +167,7 @@ impl Watch for Progress {
     }
 
     fn stop(&mut self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        let over = self.limit.as_ref().is_some_and(|limit| limit.start.elapsed() >= limit.time);
+        over || self.stop.load(Ordering::Relaxed)
     }
 }

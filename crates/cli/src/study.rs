@@ -21,8 +21,8 @@ use indicatif::ProgressBar;
 
 use crate::{
     Outcome as Ended, adapter, output,
-    pretrain::stop_signal,
     progress::{self, PLAIN_INTERVAL},
+    signals::stop_flag,
 };
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Ended {
         plan.runs().len(),
         out.display(),
     ));
-    let mut progress = StudyProgress::new(stop_signal()?);
+    let mut progress = StudyProgress::new(stop_flag()?);
     let ended = plan.run(&compute, &mut progress).await;
     progress.clear();
     match ended? {
