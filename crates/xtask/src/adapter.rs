@@ -1,6 +1,6 @@
 //! The adapter that the tests run on: what is there, or Mesa's software Vulkan, installed where that is possible.
 
-use std::{env::consts::EXE_SUFFIX, process::Command};
+use std::{env::consts::EXE_SUFFIX, path::Path, process::Command};
 
 use crate::{cargo, run};
 
@@ -13,18 +13,24 @@ const INSTRUCTIONS: &str = "no Vulkan adapter: install a driver, then run this a
 pub(crate) fn find_or_install() -> Result<String, String> {
     // Everything, as the tests build it: less would select other features of its dependencies and compile them twice.
     run(cargo(&["build", "--workspace", "--all-targets"]))?;
-    if let Some(adapter) = find()? {
+    if let Some(adapter) = find(None)? {
         return Ok(adapter);
     }
     install()?;
-    find()?.ok_or_else(|| INSTRUCTIONS.to_owned())
+    find(None)?.ok_or_else(|| INSTRUCTIONS.to_owned())
 }
 
-/// First line of `evenkeel devices`: the adapter that would be used; none if that is the CPU executor.
-fn find() -> Result<Option<String>, String> {
+/// First line of `evenkeel devices`: the adapter that would be used; none if that is the CPU executor. With the manifest
+/// of a driver: as if that were the only one.
+pub(crate) fn find(driver: Option<&Path>) -> Result<Option<String>, String> {
     let fault = |error: std::io::Error| format!("evenkeel devices: cannot be started: {error}");
     let binary = std::env::current_exe().map_err(fault)?.with_file_name(format!("evenkeel{EXE_SUFFIX}"));
-    let output = Command::new(binary).arg("devices").output().map_err(fault)?;
+    let mut command = Command::new(binary);
+    command.arg("devices");
+    if let Some(driver) = driver {
+        command.env("VK_DRIVER_FILES", driver);
+    }
+    let output = command.output().map_err(fault)?;
     if !output.status.success() {
         return Err(format!("evenkeel devices: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
@@ -38,15 +44,17 @@ fn install() -> Result<(), String> {
         return Err(INSTRUCTIONS.to_owned());
     }
     println!("no Vulkan adapter: installing mesa-vulkan-drivers (software Vulkan)");
-    let apt = |arguments: &[&str]| {
-        let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0"));
-        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
-        if !root {
-            command.args(["-n", "apt-get"]);
-        }
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        run(command)
-    };
     let installed = apt(&["update", "-qq"]).and_then(|()| apt(&["install", "-y", "-qq", "mesa-vulkan-drivers"]));
     installed.map_err(|error| format!("{error}\n{INSTRUCTIONS}"))
+}
+
+/// apt-get as root, or by a sudo that asks for no password.
+pub(crate) fn apt(arguments: &[&str]) -> Result<(), String> {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0"));
+    let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+    if !root {
+        command.args(["-n", "apt-get"]);
+    }
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    run(command)
 }

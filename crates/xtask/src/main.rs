@@ -1,7 +1,8 @@
-//! Project tasks: `cargo xtask check | test | new-kernel NAME | docs`.
+//! Project tasks: `cargo xtask check | test | swiftshader | new-kernel NAME | docs`.
 
 mod adapter;
 mod new_kernel;
+mod swiftshader;
 mod tests;
 
 use std::{
@@ -11,7 +12,9 @@ use std::{
 
 const USAGE: &str = "\
 cargo xtask check            formatting, clippy, unit tests that need no adapter
-cargo xtask test             everything CI runs; installs a software Vulkan driver where there is none and it may
+cargo xtask test             everything CI runs; installs a software Vulkan driver where there is none and it may, and
+                             unpacks a second one below target/ for the kernels
+cargo xtask swiftshader      the kernels on that second driver alone
 cargo xtask new-kernel NAME  writes shaders/NAME.wgsl and shaders/NAME.rs and lists the kernel
 cargo xtask docs             builds the documentation, warnings denied";
 
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["check"] => check(),
         ["test"] => test(),
+        ["swiftshader"] => tests::run_on_swiftshader(),
         ["new-kernel", name] => new_kernel::write(&root(), name),
         ["docs"] => docs(),
         _ => Err(format!("usage:\n{USAGE}")),

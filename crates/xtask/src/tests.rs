@@ -2,10 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
-use crate::cargo;
+use crate::{
+    cargo,
+    swiftshader::{self, Driver},
+};
 
 /// Parts of test names by what the test runs on; the rest runs on neither.
 const PLACES: [(&str, &str); 2] = [("gpu", "on the adapter"), ("cpu", "on the CPU executor")];
@@ -33,29 +36,61 @@ impl Count {
     }
 }
 
-/// Runs every test of the workspace.
+/// Runs every test of the workspace, then the kernels once more on SwiftShader, where that can be had.
 pub(crate) fn run_all(adapter: &str) -> Result<(), String> {
-    println!("$ cargo test --workspace --no-fail-fast");
-    let mut child = cargo(&["test", "--workspace", "--no-fail-fast"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cargo test: cannot be started: {error}"))?;
     let mut count = Count::default();
+    let first = run(cargo(&["test", "--workspace", "--no-fail-fast"]), &mut count);
+    let mut second = Count::default();
+    let (outcome, line) = match find_swiftshader() {
+        Ok(driver) => (on(&driver, &mut second), format!("{} kernels on {}", second.passed, driver.adapter)),
+        Err(reason) => (Ok(()), format!("kernels on SwiftShader: skipped, {reason}")),
+    };
+    println!("\nadapter: {adapter}");
+    for (number, (_, place)) in count.places.iter().zip(PLACES) {
+        println!("{number} tests {place}");
+    }
+    println!("{line}");
+    println!("{} passed, {} failed", count.passed + second.passed, count.failed + second.failed);
+    first.and(outcome)
+}
+
+/// Runs the kernels on SwiftShader, and nothing else.
+pub(crate) fn run_on_swiftshader() -> Result<(), String> {
+    on(&find_swiftshader()?, &mut Count::default())
+}
+
+fn find_swiftshader() -> Result<Driver, String> {
+    // This program runs from the target folder's `debug`.
+    let program = std::env::current_exe().map_err(|error| format!("target folder: {error}"))?;
+    let target = program.ancestors().nth(2).ok_or("target folder: expected this program in target/debug")?;
+    swiftshader::find_or_download(target)
+}
+
+/// With the whole workspace's features, as all tests are built: nothing is compiled twice.
+fn on(driver: &Driver, count: &mut Count) -> Result<(), String> {
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--test", "kernels"]);
+    command.env("VK_DRIVER_FILES", &driver.manifest).env_remove("EVENKEEL_ADAPTER");
+    println!("on {}", driver.adapter);
+    run(command, count)
+}
+
+/// Runs tests, counting them as they go by.
+fn run(mut command: Command, count: &mut Count) -> Result<(), String> {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let line = format!("cargo {}", words.join(" "));
+    println!("$ {line}");
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{line}: cannot be started: {error}"))?;
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             println!("{line}");
             count.read(&line);
         }
     }
-    let status = child.wait().map_err(|error| format!("cargo test: {error}"))?;
-    println!("\nadapter: {adapter}");
-    for (number, (_, place)) in count.places.iter().zip(PLACES) {
-        println!("{number} tests {place}");
-    }
-    println!("{} passed, {} failed", count.passed, count.failed);
+    let status = child.wait().map_err(|error| format!("{line}: {error}"))?;
     match (status.success(), count.passed) {
         (true, 1..) => Ok(()),
-        (true, _) => Err("tests: expected some to run, got none".to_owned()),
-        (false, _) => Err(format!("cargo test: expected success, got {status}")),
+        (true, _) => Err(format!("{line}: expected some tests to run, got none")),
+        (false, _) => Err(format!("{line}: expected success, got {status}")),
     }
 }
