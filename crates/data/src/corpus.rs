@@ -105,11 +105,11 @@ impl Corpus {
         }
     }
 
-    /// What the tokens stand for.
-    pub fn tokenizer(&self) -> Tokenizer {
+    /// What the tokens stand for; none where the tokenizer of token shards is not known.
+    pub fn tokenizer(&self) -> Option<Tokenizer> {
         match self {
-            Self::Stories(_) | Self::Text(_) => Tokenizer::Bytes,
-            Self::Shards(_) => Tokenizer::None,
+            Self::Stories(_) | Self::Text(_) => Some(Tokenizer::bytes()),
+            Self::Shards(_) => None,
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
         let (train, valid) = fixture.open(&[], &[]).unwrap();
         assert!(matches!((&train, &valid), (Corpus::Stories(_), Some(Corpus::Stories(_)))));
         assert_ne!(train.len(), valid.unwrap().len());
-        assert_eq!(train.tokenizer(), Tokenizer::Bytes);
+        assert_eq!(train.tokenizer(), Some(Tokenizer::bytes()));
         let (train, valid) = fixture.open(&["text.txt"], &[]).unwrap();
         assert_eq!((tokens(&train), tokens(&valid.unwrap())), (text("012345678"), text("9")));
         let (train, valid) = fixture.open(&["text.txt"], &["more"]).unwrap();
@@ -192,7 +192,7 @@ mod tests {
         assert!(matches!(train, Corpus::Stories(_)) && tokens(&valid.unwrap()) == text("ab"));
         let (train, valid) = fixture.open(&["shard.bin", "other.BIN"], &[]).unwrap();
         assert_eq!(tokens(&train), [7, 8, 265, 7, 8, 265]);
-        assert_eq!((train.tokenizer(), valid.is_none()), (Tokenizer::None, true));
+        assert_eq!((train.tokenizer(), valid.is_none()), (None, true));
         let (_, valid) = fixture.open(&["shard.bin"], &["other.BIN"]).unwrap();
         assert_eq!(tokens(&valid.unwrap()), [7, 8, 265]);
     }

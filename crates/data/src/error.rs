@@ -1,7 +1,7 @@
 //! What can go wrong with data.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Faults of the data, each one line: what, expected, got, where.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +135,26 @@ pub enum DataError {
         /// The value it has.
         got: u64,
     },
+    /// A file that is no tokenizer.
+    #[error("{}: expected a tokenizer.json as Hugging Face's tokenizers write it, got {reason}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A text that a tokenizer cannot express.
+    #[error("text: expected what the tokenizer can express, got {reason}")]
+    Encode {
+        /// What the tokenizer says.
+        reason: String,
+    },
+    /// A tokenizer that cannot be trained.
+    #[error("tokenizer: expected text to train a BPE on, got {reason}")]
+    Train {
+        /// What the trainer says.
+        reason: String,
+    },
     /// A word that names none of the choices.
     #[error("{name}: expected {expected}, got \"{got}\"")]
     Word {
@@ -145,4 +165,11 @@ pub enum DataError {
         /// The word.
         got: String,
     },
+}
+
+impl DataError {
+    /// A file that is no tokenizer, for this reason.
+    pub(crate) fn tokenizer(path: &Path, reason: &str) -> Self {
+        Self::Tokenizer { path: path.into(), reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }
+    }
 }

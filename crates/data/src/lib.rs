@@ -22,5 +22,5 @@ pub use error::DataError;
 pub use shards::Shards;
 pub use stories::Stories;
 pub use text::Text;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Decoder, SMALLEST_BPE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, train_bpe};
 pub use windows::Windows;

@@ -182,7 +182,7 @@ pub async fn pretrain(
     };
     let mut run = Run {
         settings,
-        setup_tokenizer: tokenizer(setup.tokenizer),
+        setup_tokenizer: tokenizer(setup.tokenizer.as_ref()),
         compute: compute.name(),
         metrics: folder.metrics()?,
         folder,
@@ -200,10 +200,10 @@ pub async fn pretrain(
     Ok(run.summary)
 }
 
-fn tokenizer(tokenizer: evenkeel_data::Tokenizer) -> Tokenizer {
+fn tokenizer(tokenizer: Option<&evenkeel_data::Tokenizer>) -> Tokenizer {
     match tokenizer {
-        evenkeel_data::Tokenizer::Bytes => Tokenizer::Bytes,
-        evenkeel_data::Tokenizer::None => Tokenizer::None,
+        Some(_) => Tokenizer::Bytes,
+        None => Tokenizer::None,
     }
 }
 

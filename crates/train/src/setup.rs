@@ -62,8 +62,8 @@ pub struct Setup {
     pub batches: Batches,
     /// Validation data, where there is some.
     pub validation: Option<Windows>,
-    /// How text becomes tokens.
-    pub tokenizer: Tokenizer,
+    /// How text becomes tokens; none where the data are tokens of an unknown one.
+    pub tokenizer: Option<Tokenizer>,
     /// Everything recorded.
     pub program: Program,
 }
@@ -117,7 +117,7 @@ impl Setup {
                 instruments: settings.instruments.interval > 0,
             }),
             evaluation: validation.as_ref().map(|_| shape),
-            generation: (tokenizer == Tokenizer::Bytes).then_some(shape.time.min(SAMPLE_CONTEXT)),
+            generation: tokenizer.is_some().then_some(shape.time.min(SAMPLE_CONTEXT)),
         };
         let program = Program::record(&config, &parts, compute.binding_limit())?;
         Ok(Self { config, weights, batches, validation, tokenizer, program })
