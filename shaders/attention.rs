@@ -112,6 +112,49 @@ pub(crate) const fn subgroup(
     }
 }
 
+/// Rows of one subgroup in the variants that turn the scores through workgroup memory; their `ROWS`.
+const TURNED_ROWS: usize = 32;
+
+/// Rows of the other side that those walk at once: 4 for each of 16 lanes.
+const TURNED_BLOCK: usize = 64;
+
+/// A variant for software drivers whose subgroups have 16 lanes: lavapipe with 512-bit vectors. There a barrier of the
+/// workgroup would take its kernel apart into coroutines, which takes 1.4 to 1.7 times as long.
+pub(crate) const fn turned(
+    name: &'static str,
+    wgsl: &'static str,
+    consts: &'static [(&'static str, u32)],
+    fits: fn(&Params) -> bool,
+    groups: fn(&Params, &Device) -> u64,
+    iterations: fn(&Params, &Device) -> u64,
+) -> Variant {
+    Variant {
+        consts,
+        needs: Needs::SubgroupBarrier { lanes: 16 },
+        preferred_on: &[Class::Software],
+        fits,
+        ..Variant::portable(name, wgsl, groups, iterations)
+    }
+}
+
+/// Iterations of such a variant that walks `walked` rows of the other side, in `products` products with them.
+pub(crate) fn turned_iterations(walked: usize) -> u64 {
+    let (blocks, rows) = (walked.div_ceil(TURNED_BLOCK) as u64, TURNED_ROWS as u64);
+    3 * rows + blocks * (1 + 3 * rows + 16 + 2 * 16) // at most 16 steps over a row's channels, 16 over the block for each product
+}
+
+/// Subgroups for the queries of every (b, kv).
+pub(crate) fn turned_query_tiles(p: &Params, _: &Device) -> u64 {
+    let shape = Shape::of(p);
+    (shape.batch * shape.kv_heads * (shape.time * shape.group()).div_ceil(TURNED_ROWS)) as u64
+}
+
+/// Subgroups for the keys of every (b, kv).
+pub(crate) fn turned_key_tiles(p: &Params, _: &Device) -> u64 {
+    let shape = Shape::of(p);
+    (shape.batch * shape.kv_heads * shape.time.div_ceil(TURNED_ROWS)) as u64
+}
+
 /// Whether rows are whole vec4s, at most one for each of 8 lanes.
 pub(crate) fn one_vector_per_lane(p: &Params) -> bool {
     p.dim("D").is_multiple_of(4) && p.dim("D") <= 32

@@ -7,7 +7,8 @@ use crate::{
     Card, CpuArgs, Params, Values, Variant,
     attention::{
         Matrix, NMSE, PARAMS, Shape, cases, dot, key_groups, key_tile_groups, key_tiles, one_vector_per_lane, product,
-        row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
+        row_iterations, subgroup, subgroup_iterations, tile_iterations, turned, turned_iterations, turned_key_tiles,
+        two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read,
@@ -30,6 +31,12 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
+        turned("transposed_32", TRANSPOSED, &[], vectors_fit::<8>, turned_key_tiles, |p, _| {
+            turned_iterations(queries(p))
+        }),
+        turned("transposed_64", TRANSPOSED, &[("SPLIT", 1)], vectors_fit::<16>, turned_key_tiles, |p, _| {
+            turned_iterations(queries(p))
+        }),
         subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| subgroup_iterations(queries(p))),
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, _| {
             subgroup_iterations(queries(p))
@@ -58,6 +65,7 @@ pub static CARD: Card = Card {
 
 const TILE: &str = include_str!("attention_bwd_kv_tile.wgsl");
 const SUBGROUP: &str = include_str!("attention_bwd_kv_subgroup.wgsl");
+const TRANSPOSED: &str = include_str!("attention_bwd_kv_transposed.wgsl");
 
 /// Queries that read one key at most.
 fn queries(p: &Params) -> usize {

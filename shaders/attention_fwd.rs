@@ -6,7 +6,8 @@ use crate::{
     Card, Case, CpuArgs, Params, Values, Variant,
     attention::{
         Matrix, NMSE, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tile_groups,
-        query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, two_vectors_per_lane, vectors_fit,
+        query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, turned, turned_iterations,
+        turned_query_tiles, two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read, reduce,
@@ -26,6 +27,12 @@ pub static CARD: Card = Card {
     ],
     params: PARAMS,
     variants: &[
+        turned("transposed_32", TRANSPOSED, &[], vectors_fit::<8>, turned_query_tiles, |p, _| {
+            turned_iterations(p.dim("T"))
+        }),
+        turned("transposed_64", TRANSPOSED, &[("SPLIT", 1)], vectors_fit::<16>, turned_query_tiles, |p, _| {
+            turned_iterations(p.dim("T"))
+        }),
         subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, query_tiles, |p, _| {
             subgroup_iterations(p.dim("T"))
         }),
@@ -56,6 +63,7 @@ pub static CARD: Card = Card {
 
 const TILE: &str = include_str!("attention_fwd_tile.wgsl");
 const SUBGROUP: &str = include_str!("attention_fwd_subgroup.wgsl");
+const TRANSPOSED: &str = include_str!("attention_fwd_transposed.wgsl");
 
 fn reference(p: &Params, values: &Values) -> Values {
     let shape = Shape::of(p);

@@ -92,11 +92,13 @@ pub struct Device {
     pub class: Class,
     /// Lanes of a subgroup, where subgroup operations exist and the size is fixed.
     pub subgroup_size: Option<u32>,
+    /// Whether the lanes of a subgroup can wait for each other alone.
+    pub subgroup_barrier: bool,
 }
 
 impl Device {
     /// What every adapter can do: no optional feature.
-    pub const PORTABLE: Self = Self { class: Class::Discrete, subgroup_size: None };
+    pub const PORTABLE: Self = Self { class: Class::Discrete, subgroup_size: None, subgroup_barrier: false };
 }
 
 /// What a variant cannot run without.
@@ -110,6 +112,11 @@ pub enum Needs {
         min: u32,
         /// Most lanes.
         max: u32,
+    },
+    /// Subgroups of exactly these lanes, and `subgroupBarrier`.
+    SubgroupBarrier {
+        /// Lanes.
+        lanes: u32,
     },
 }
 
@@ -183,6 +190,7 @@ impl Variant {
         match self.needs {
             Needs::Nothing => true,
             Needs::Subgroup { min, max } => device.subgroup_size.is_some_and(|size| (min..=max).contains(&size)),
+            Needs::SubgroupBarrier { lanes } => device.subgroup_barrier && device.subgroup_size == Some(lanes),
         }
     }
 

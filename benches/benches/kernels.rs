@@ -38,6 +38,8 @@ impl Row {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // SAFETY: this is the first thing that the process does.
+    unsafe { evenkeel_gpu::prepare_environment() };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let word = |index: usize, default: &'static str| arguments.get(index).map_or(default, String::as_str).to_owned();
     pollster::block_on(measure(&word(0, ""), &word(1, "nano"), &word(2, "llvmpipe")))

@@ -13,6 +13,8 @@ const TIMED: u64 = 15;
 const INTERVAL: f64 = 50.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // SAFETY: this is the first thing that the process does.
+    unsafe { evenkeel_gpu::prepare_environment() };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let presets = arguments.first().map_or(vec!["nano", "s"], |preset| vec![preset.as_str()]);
     let adapters = arguments.get(1).map_or(vec!["cpu", "llvmpipe"], |adapter| vec![adapter.as_str()]);

@@ -27,7 +27,7 @@ pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
             }
         };
         let sizes: &[u32] = match variant.needs {
-            Needs::Nothing => &[0],
+            Needs::Nothing | Needs::SubgroupBarrier { .. } => &[0],
             Needs::Subgroup { .. } => &SUBGROUP_SIZES,
         };
         for &subgroup in sizes {
@@ -72,6 +72,7 @@ fn translate(module: &Module, variant: &Variant) -> Result<(), String> {
     let capabilities = match variant.needs {
         Needs::Nothing => valid::Capabilities::empty(),
         Needs::Subgroup { .. } => valid::Capabilities::SUBGROUP,
+        Needs::SubgroupBarrier { .. } => valid::Capabilities::SUBGROUP | valid::Capabilities::SUBGROUP_BARRIER,
     };
     let info = valid::Validator::new(valid::ValidationFlags::all(), capabilities)
         .subgroup_stages(valid::ShaderStages::COMPUTE)

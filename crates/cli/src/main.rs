@@ -59,7 +59,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 const LOG_FILTER: &str = "error,wgpu_hal::vulkan::instance=off";
 
 fn main() -> ExitCode {
-    hush_device_selection();
+    // SAFETY: this is the first thing that the process does.
+    unsafe { evenkeel_gpu::prepare_environment() };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER)).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
@@ -81,14 +82,5 @@ fn main() -> ExitCode {
             output::error(&error.to_string());
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Mesa's device selection layer asks Wayland for the display's GPU and, on a machine without a display, prints an
-/// error to stderr twice. A trainer shows nothing: without a display the layer has nothing to select by.
-fn hush_device_selection() {
-    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: nothing else runs yet: this is the first thing that the process does.
-        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

@@ -8,8 +8,11 @@ use wgpu::{Backend, Backends, DeviceType, Features, InstanceDescriptor, Instance
 use crate::{GpuError, error::one_line};
 
 /// Features that variants or measurements may use; none is needed.
-const OPTIONAL: [(Features, &str); 2] =
-    [(Features::SUBGROUP, "subgroup"), (Features::TIMESTAMP_QUERY, "timestamp-query")];
+const OPTIONAL: [(Features, &str); 3] = [
+    (Features::SUBGROUP, "subgroup"),
+    (Features::SUBGROUP_BARRIER, "subgroup-barrier"),
+    (Features::TIMESTAMP_QUERY, "timestamp-query"),
+];
 
 /// What an adapter says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +54,11 @@ impl AdapterSummary {
             driver: info.driver.clone(),
             driver_info: info.driver_info.clone(),
             backend: backend_name(info.backend).to_owned(),
-            device: Device { class, subgroup_size: fixed.then_some(info.subgroup_min_size) },
+            device: Device {
+                class,
+                subgroup_size: fixed.then_some(info.subgroup_min_size),
+                subgroup_barrier: features.contains(Features::SUBGROUP_BARRIER),
+            },
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod device;
+mod environment;
 mod error;
 mod executor;
 mod grid;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use adapter::{Adapter, AdapterSummary, adapters, select};
 pub use device::{AllocatorReport, Gpu};
+pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use executor::{GpuExecutor, Progress};
 pub use readback::Readback;

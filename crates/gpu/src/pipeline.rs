@@ -114,6 +114,7 @@ impl Gpu {
         let size = self.profile().subgroup_size;
         let lanes = match variant.needs {
             Needs::Subgroup { min, max } => Some(min..=max),
+            Needs::SubgroupBarrier { lanes } => Some(lanes..=lanes),
             Needs::Nothing => wants_size.then_some(1..=u32::MAX),
         };
         if let Some(lanes) = lanes.filter(|lanes| !size.is_some_and(|size| lanes.contains(&size))) {

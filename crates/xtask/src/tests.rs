@@ -40,6 +40,8 @@ impl Count {
 pub(crate) fn run_all(adapter: &str) -> Result<(), String> {
     let mut count = Count::default();
     let first = run(cargo(&["test", "--workspace", "--no-fail-fast"]), &mut count);
+    let mut wide = Count::default();
+    let widened = if adapter.contains("llvmpipe") { with_wide_vectors(&mut wide) } else { Ok(()) };
     let mut second = Count::default();
     let (outcome, line) = match find_swiftshader() {
         Ok(driver) => (on(&driver, &mut second), format!("{} kernels on {}", second.passed, driver.adapter)),
@@ -49,9 +51,11 @@ pub(crate) fn run_all(adapter: &str) -> Result<(), String> {
     for (number, (_, place)) in count.places.iter().zip(PLACES) {
         println!("{number} tests {place}");
     }
+    println!("{} kernels and models on lavapipe with 512-bit vectors", wide.passed);
     println!("{line}");
-    println!("{} passed, {} failed", count.passed + second.passed, count.failed + second.failed);
-    first.and(outcome)
+    let sum = |of: fn(&Count) -> usize| [&count, &wide, &second].map(of).iter().sum::<usize>();
+    println!("{} passed, {} failed", sum(|count| count.passed), sum(|count| count.failed));
+    first.and(widened).and(outcome)
 }
 
 /// Runs the kernels on SwiftShader, and nothing else.
@@ -64,6 +68,14 @@ fn find_swiftshader() -> Result<Driver, String> {
     let program = std::env::current_exe().map_err(|error| format!("target folder: {error}"))?;
     let target = program.ancestors().nth(2).ok_or("target folder: expected this program in target/debug")?;
     swiftshader::find_or_download(target)
+}
+
+/// Runs kernels and models in subgroups of 16 lanes, which have attention kernels of their own: what a program gets that
+/// sets its environment by `evenkeel_gpu::prepare_environment` on a processor that computes 512 bits at once.
+fn with_wide_vectors(count: &mut Count) -> Result<(), String> {
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--test", "kernels", "--test", "model"]);
+    command.env("LP_NATIVE_VECTOR_WIDTH", "512");
+    run(command, count)
 }
 
 /// With the whole workspace's features, as all tests are built: nothing is compiled twice.

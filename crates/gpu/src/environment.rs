@@ -1,0 +1,41 @@
+//! What drivers read from the environment, set for the good of a program that trains and does nothing else.
+
+use std::env::{set_var, var_os};
+
+/// Bits of lavapipe's vectors: its own choice is 256.
+const VECTOR_WIDTH: &str = "LP_NATIVE_VECTOR_WIDTH";
+
+/// Sets what makes Mesa's drivers faster or quieter; what the user has set stays.
+///
+/// - lavapipe computes with vectors of 512 bits where the processor does so at once.
+/// - Mesa's device selection layer asks Wayland for the display's GPU and, on a machine without a display, prints an
+///   error to stderr twice. Without a display it has nothing to select by, and is switched off.
+///
+/// # Safety
+/// To be called before the process has other threads, and before it looks for adapters.
+pub unsafe fn prepare_environment() {
+    if wide_vectors_pay() && var_os(VECTOR_WIDTH).is_none() {
+        // SAFETY: by this function's contract nothing else reads or writes the environment now.
+        unsafe { set_var(VECTOR_WIDTH, "512") };
+    }
+    if cfg!(target_os = "linux") && var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: as above.
+        unsafe { set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
+/// Whether this is AMD's Zen 5 or later (family 26): a step takes 0.85 times as long with 512 bits there, and took longer on
+/// an Intel Xeon with AVX-512 (benches/LOG.md).
+#[cfg(target_arch = "x86_64")]
+fn wide_vectors_pay() -> bool {
+    use std::arch::x86_64::__cpuid;
+    let vendor = __cpuid(0);
+    let amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+    let extended_family = __cpuid(1).eax >> 20 & 0xff;
+    amd && 15 + extended_family >= 26 && std::is_x86_feature_detected!("avx512dq")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn wide_vectors_pay() -> bool {
+    false
+}
