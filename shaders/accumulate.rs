@@ -10,7 +10,7 @@ const CHUNK: usize = 1 << 14;
 /// See the module.
 pub static CARD: Card = Card {
     name: "accumulate",
-    args: &[read("x", &["N"]), write("y", &["N"])],
+    args: &[read("x", &["N"]).half(), write("y", &["N"]).half()],
     params: &[Param::Dim("N"), Param::Dim("accumulate")],
     variants: &[
         Variant {

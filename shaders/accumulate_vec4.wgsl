@@ -1,6 +1,6 @@
 // y[i] = x[i], or y[i] += x[i] with accumulate
 // A workgroup owns 256 elements, a lane four of them. N is a multiple of 4.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -9,8 +9,8 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (N)
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;  // (N)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (N)
+@group(0) @binding(1) var<storage, read_write> y: array<Stored4>;    // (N)
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -21,9 +21,7 @@ fn accumulate(
 ) {
     let i = group_index(workgroup, grid, params.group_offset) * 64u + lane;
     if i >= params.N / 4u { return; } // the last group's tail, and the fold's overshoot
-    if params.accumulate != 0u {
-        y[i] += x[i];
-    } else {
-        y[i] = x[i];
-    }
+    var value = widen(x[i]);
+    if params.accumulate != 0u { value += widen(y[i]); }
+    y[i] = narrow(value);
 }

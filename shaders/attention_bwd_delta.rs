@@ -10,7 +10,11 @@ const ROWS: u64 = 64;
 /// See the module.
 pub static CARD: Card = Card {
     name: "attention_bwd_delta",
-    args: &[read("y", &["B", "T", "H", "D"]), read("dy", &["B", "T", "H", "D"]), write("delta", &["B", "H", "T"])],
+    args: &[
+        read("y", &["B", "T", "H", "D"]).half(),
+        read("dy", &["B", "T", "H", "D"]).half(),
+        write("delta", &["B", "H", "T"]),
+    ],
     params: &[Param::Dim("B"), Param::Dim("T"), Param::Dim("H"), Param::Dim("D")],
     variants: &[
         Variant {

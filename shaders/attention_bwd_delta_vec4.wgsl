@@ -1,6 +1,6 @@
 // delta[b,h,t] = sum_d dy[b,t,h,d] y[b,t,h,d]: what softmax's backward takes off every dp   (FlashAttention-2, Dao 2023, alg. 2, line 4)
 // A workgroup owns 64 rows of (b, t, h); a lane owns one row.
-#import grid, reduce
+#import grid, reduce, stored
 
 struct Params {
     groups: u32,
@@ -11,8 +11,8 @@ struct Params {
     D: u32,
 }
 
-@group(0) @binding(0) var<storage, read> y: array<vec4<f32>>;            // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;           // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> y: array<Stored4>;              // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> dy: array<Stored4>;             // (B, T, H, D/4)
 @group(0) @binding(2) var<storage, read_write> delta: array<f32>;  // (B, H, T)
 @group(0) @binding(3) var<uniform> params: Params;
 
@@ -30,7 +30,7 @@ fn attention_bwd_delta(
     let width = params.D / 4u;
     var sum = vec4(0.0);
     for (var d = 0u; d < width; d += 1u) {
-        sum = fma(y[row * width + d], dy[row * width + d], sum);
+        sum = fma(widen(y[row * width + d]), widen(dy[row * width + d]), sum);
     }
     delta[(b * params.H + h) * params.T + t] = sum4(sum);
 }

@@ -20,14 +20,14 @@ use crate::{
 pub static CARD: Card = Card {
     name: "attention_bwd_kv",
     args: &[
-        read("q", &["B", "T", "H", "D"]),
-        read("k", &["B", "T", "KV", "D"]),
-        read("v", &["B", "T", "KV", "D"]),
-        read("dy", &["B", "T", "H", "D"]),
+        read("q", &["B", "T", "H", "D"]).half(),
+        read("k", &["B", "T", "KV", "D"]).half(),
+        read("v", &["B", "T", "KV", "D"]).half(),
+        read("dy", &["B", "T", "H", "D"]).half(),
         read("lse", &["B", "H", "T"]),
         read("delta", &["B", "H", "T"]),
-        write("dk", &["B", "T", "KV", "D"]),
-        write("dv", &["B", "T", "KV", "D"]),
+        write("dk", &["B", "T", "KV", "D"]).half(),
+        write("dv", &["B", "T", "KV", "D"]).half(),
     ],
     params: PARAMS,
     variants: &[

@@ -1,7 +1,7 @@
 // dv[b,s] = sum_t,g p dy[b,t,h], dk[b,s] = scale sum_t,g p (dy.v - delta) q[b,t,h], p = exp(scale q.k - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A subgroup owns ROWS keys of one (b, kv) and walks the queries of the G heads that share them, counted t*G + g, 32 at a time.
 // A lane owns C vec4s of channels of every key and, in the scores, 4 queries; shuffles pass the rest round.
-#import grid, row_tile
+#import grid, row_tile, stored
 
 struct Params {
     groups: u32,
@@ -15,24 +15,24 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>;  // (B, T, KV, D/4)
-@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;  // (B, T, KV, D/4)
+@group(0) @binding(6) var<storage, read_write> dk: array<Stored4>;    // (B, T, KV, D/4)
+@group(0) @binding(7) var<storage, read_write> dv: array<Stored4>;    // (B, T, KV, D/4)
 @group(0) @binding(8) var<uniform> params: Params;
 
 const C: u32 = 1u; // vec4s of a row that a lane owns
 
 fn queries(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(q[at.x], q[at.y], q[at.z], q[at.w]);
+    return mat4x4(widen(q[at.x]), widen(q[at.y]), widen(q[at.z]), widen(q[at.w]));
 }
 
 fn gradients(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
+    return mat4x4(widen(dy[at.x]), widen(dy[at.y]), widen(dy[at.z]), widen(dy[at.w]));
 }
 
 @compute @workgroup_size(8)
@@ -63,11 +63,11 @@ fn attention_bwd_kv(
     for (var r = 0u; r < ROWS; r += 1u) {
         let s = min(first_key + r, params.T - 1u); // the last tile's tail repeats the last key, and is not stored
         let at = ((b * params.T + s) * params.KV + kv) * width + channel;
-        k0[r] = params.scale * k[at];
-        v0[r] = v[at];
+        k0[r] = params.scale * widen(k[at]);
+        v0[r] = widen(v[at]);
         if C > 1u {
-            k1[r] = params.scale * k[at + 1u];
-            v1[r] = v[at + 1u];
+            k1[r] = params.scale * widen(k[at + 1u]);
+            v1[r] = widen(v[at + 1u]);
         }
     }
     let key_step = select(0u, G, params.causal != 0u); // query row t*G + g sees key s when s * key_step <= row
@@ -109,11 +109,11 @@ fn attention_bwd_kv(
         let s = first_key + r;
         if s < params.T && lane * C < width {
             let at = ((b * params.T + s) * params.KV + kv) * width + channel;
-            dk[at] = params.scale * dk0[r];
-            dv[at] = dv0[r];
+            dk[at] = narrow(params.scale * dk0[r]);
+            dv[at] = narrow(dv0[r]);
             if C > 1u {
-                dk[at + 1u] = params.scale * dk1[r];
-                dv[at + 1u] = dv1[r];
+                dk[at + 1u] = narrow(params.scale * dk1[r]);
+                dv[at + 1u] = narrow(dv1[r]);
             }
         }
     }

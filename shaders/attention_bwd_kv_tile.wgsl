@@ -1,7 +1,7 @@
 // dv[b,s] = sum_t,g p dy[b,t,h], dk[b,s] = scale sum_t,g p (dy.v - delta) q[b,t,h], p = exp(scale q.k - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A workgroup owns 64 keys of one (b, kv); a lane owns one key. The queries of the G heads that share them, counted t*G + g, come
 // with their dy, lse and delta through workgroup memory, QUERIES at a time, of which a lane takes four at once.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -15,14 +15,14 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>;  // (B, T, KV, D/4)
-@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;  // (B, T, KV, D/4)
+@group(0) @binding(6) var<storage, read_write> dk: array<Stored4>;    // (B, T, KV, D/4)
+@group(0) @binding(7) var<storage, read_write> dv: array<Stored4>;    // (B, T, KV, D/4)
 @group(0) @binding(8) var<uniform> params: Params;
 
 const D4: u32 = 16u; // vec4s of a row that the registers have room for
@@ -56,8 +56,8 @@ fn attention_bwd_kv(
     var dkey: array<vec4<f32>, D4>;
     var dvalue: array<vec4<f32>, D4>;
     for (var d = 0u; d < D4; d += 1u) {
-        key[d] = select(vec4(0.0), params.scale * k[at + min(d, width - 1u)], d < width);
-        value[d] = select(vec4(0.0), v[at + min(d, width - 1u)], d < width);
+        key[d] = select(vec4(0.0), params.scale * widen(k[at + min(d, width - 1u)]), d < width);
+        value[d] = select(vec4(0.0), widen(v[at + min(d, width - 1u)]), d < width);
         dkey[d] = vec4(0.0);
         dvalue[d] = vec4(0.0);
     }
@@ -68,8 +68,8 @@ fn attention_bwd_kv(
             // Beyond the last query and the last channel the tile holds repeats: neither is counted.
             let row = min(first + i / D4, rows - 1u);
             let source = ((b * params.T + row / G) * params.H + kv * G + row % G) * width + min(i % D4, width - 1u);
-            query_tile[i] = q[source];
-            upstream_tile[i] = dy[source];
+            query_tile[i] = widen(q[source]);
+            upstream_tile[i] = widen(dy[source]);
         }
         if lane < QUERIES {
             let row = min(first + lane, rows - 1u);
@@ -116,8 +116,8 @@ fn attention_bwd_kv(
     }
     if first_key + lane < params.T {
         for (var d = 0u; d < min(D4, width); d += 1u) {
-            dk[at + d] = params.scale * dkey[d];
-            dv[at + d] = dvalue[d];
+            dk[at + d] = narrow(params.scale * dkey[d]);
+            dv[at + d] = narrow(dvalue[d]);
         }
     }
 }

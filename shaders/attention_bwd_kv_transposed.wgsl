@@ -2,7 +2,7 @@
 // A subgroup of 16 lanes owns 32 keys of one (b, kv) and walks the queries of the G heads that share them, counted t*G + g,
 // 64 at a time. For the scores a lane owns 4 queries; for dk and dv a vec4 of channels of its keys; workgroup memory turns
 // weights, then their gradients, from the one order to the other.
-#import grid, row_lanes, split_rows
+#import grid, row_lanes, split_rows, stored
 
 struct Params {
     groups: u32,
@@ -16,14 +16,14 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>;  // (B, T, KV, D/4)
-@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;  // (B, T, KV, D/4)
+@group(0) @binding(6) var<storage, read_write> dk: array<Stored4>;    // (B, T, KV, D/4)
+@group(0) @binding(7) var<storage, read_write> dv: array<Stored4>;    // (B, T, KV, D/4)
 @group(0) @binding(8) var<uniform> params: Params;
 
 const SPLIT: u32 = 2u; // parts of the keys that the lanes' channels are of: 2 where D <= 32
@@ -69,10 +69,10 @@ fn attention_bwd_kv(
         var p: array<vec4<f32>, ROWS>;
         var ds: array<vec4<f32>, ROWS>;
         for (var c = 0u; c < width; c += 1u) {
-            var share = array(params.scale * k[key_at[0] + c], params.scale * k[key_at[1] + c]);
-            add_rows(&p, transpose(mat4x4(q[at.x + c], q[at.y + c], q[at.z + c], q[at.w + c])), &share);
-            share = array(v[key_at[0] + c], v[key_at[1] + c]);
-            add_rows(&ds, transpose(mat4x4(dy[at.x + c], dy[at.y + c], dy[at.z + c], dy[at.w + c])), &share);
+            var share = array(params.scale * widen(k[key_at[0] + c]), params.scale * widen(k[key_at[1] + c]));
+            add_rows(&p, transpose(mat4x4(widen(q[at.x + c]), widen(q[at.y + c]), widen(q[at.z + c]), widen(q[at.w + c]))), &share);
+            share = array(widen(v[key_at[0] + c]), widen(v[key_at[1] + c]));
+            add_rows(&ds, transpose(mat4x4(widen(dy[at.x + c]), widen(dy[at.y + c]), widen(dy[at.z + c]), widen(dy[at.w + c]))), &share);
         }
         for (var r = 0u; r < ROWS; r += 1u) {
             let seen = (own < vec4(rows)) & (vec4((first_key + r) * key_step) <= own);
@@ -86,7 +86,7 @@ fn attention_bwd_kv(
         for (var j = 0u; j < fours; j += 1u) {
             let row = queries_at[j] + channel;
             var share = array(turned[lane * LANES + j], turned[(LANES + lane) * LANES + j]);
-            add_own_rows(&dv_sum, mat4x4(dy[row.x], dy[row.y], dy[row.z], dy[row.w]), &share, upper);
+            add_own_rows(&dv_sum, mat4x4(widen(dy[row.x]), widen(dy[row.y]), widen(dy[row.z]), widen(dy[row.w])), &share, upper);
         }
         subgroupBarrier();
         for (var r = 0u; r < ROWS; r += 1u) { turned[r * LANES + lane] = ds[r]; }
@@ -94,7 +94,7 @@ fn attention_bwd_kv(
         for (var j = 0u; j < fours; j += 1u) {
             let row = queries_at[j] + channel;
             var share = array(turned[lane * LANES + j], turned[(LANES + lane) * LANES + j]);
-            add_own_rows(&dk_sum, mat4x4(q[row.x], q[row.y], q[row.z], q[row.w]), &share, upper);
+            add_own_rows(&dk_sum, mat4x4(widen(q[row.x]), widen(q[row.y]), widen(q[row.z]), widen(q[row.w])), &share, upper);
         }
         subgroupBarrier();
     }
@@ -103,8 +103,8 @@ fn attention_bwd_kv(
     for (var i = 0u; i < OWN_ROWS; i += 1u) {
         if own_key + i < params.T {
             let at = ((b * params.T + own_key + i) * params.KV + kv) * width + channel;
-            dk[at] = params.scale * dk_sum[i];
-            dv[at] = dv_sum[i];
+            dk[at] = narrow(params.scale * dk_sum[i]);
+            dv[at] = narrow(dv_sum[i]);
         }
     }
 }

@@ -19,13 +19,13 @@ use crate::{
 pub static CARD: Card = Card {
     name: "attention_bwd_q",
     args: &[
-        read("q", &["B", "T", "H", "D"]),
-        read("k", &["B", "T", "KV", "D"]),
-        read("v", &["B", "T", "KV", "D"]),
-        read("dy", &["B", "T", "H", "D"]),
+        read("q", &["B", "T", "H", "D"]).half(),
+        read("k", &["B", "T", "KV", "D"]).half(),
+        read("v", &["B", "T", "KV", "D"]).half(),
+        read("dy", &["B", "T", "H", "D"]).half(),
         read("lse", &["B", "H", "T"]),
         read("delta", &["B", "H", "T"]),
-        write("dq", &["B", "T", "H", "D"]),
+        write("dq", &["B", "T", "H", "D"]).half(),
     ],
     params: PARAMS,
     variants: &[

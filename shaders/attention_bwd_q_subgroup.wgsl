@@ -1,7 +1,7 @@
 // dq[b,t,h] = scale sum_s p_s (dy.v_s - delta) k_s, p_s = exp(scale q.k_s - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
 // keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
-#import grid, row_tile
+#import grid, row_tile, stored
 
 struct Params {
     groups: u32,
@@ -15,23 +15,23 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(7) var<uniform> params: Params;
 
 const C: u32 = 1u; // vec4s of a row that a lane owns
 
 fn keys(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(k[at.x], k[at.y], k[at.z], k[at.w]);
+    return mat4x4(widen(k[at.x]), widen(k[at.y]), widen(k[at.z]), widen(k[at.w]));
 }
 
 fn values(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(v[at.x], v[at.y], v[at.z], v[at.w]);
+    return mat4x4(widen(v[at.x]), widen(v[at.y]), widen(v[at.z]), widen(v[at.w]));
 }
 
 @compute @workgroup_size(8)
@@ -64,11 +64,11 @@ fn attention_bwd_q(
         let t = row / G;
         let h = kv * G + row % G;
         let at = ((b * params.T + t) * params.H + h) * width + channel;
-        q0[r] = params.scale * q[at];
-        dy0[r] = dy[at];
+        q0[r] = params.scale * widen(q[at]);
+        dy0[r] = widen(dy[at]);
         if C > 1u {
-            q1[r] = params.scale * q[at + 1u];
-            dy1[r] = dy[at + 1u];
+            q1[r] = params.scale * widen(q[at + 1u]);
+            dy1[r] = widen(dy[at + 1u]);
         }
         lse_row[r] = lse[(b * params.H + h) * params.T + t];
         delta_row[r] = delta[(b * params.H + h) * params.T + t];
@@ -108,8 +108,8 @@ fn attention_bwd_q(
         let row = first_row + r;
         if row < rows && lane * C < width {
             let at = ((b * params.T + row / G) * params.H + kv * G + row % G) * width + channel;
-            dq[at] = params.scale * dq0[r];
-            if C > 1u { dq[at + 1u] = params.scale * dq1[r]; }
+            dq[at] = narrow(params.scale * dq0[r]);
+            if C > 1u { dq[at + 1u] = narrow(params.scale * dq1[r]); }
         }
     }
 }

@@ -1,7 +1,7 @@
 // dq[b,t,h] = scale sum_s p_s (dy.v_s - delta) k_s, p_s = exp(scale q.k_s - lse)   (FlashAttention-2, Dao 2023, alg. 2)
 // A workgroup owns 64 query rows of one (b, kv), counted row = t*G + g over the heads that share its keys; a lane owns one row.
 // Keys and values come through workgroup memory, KEYS at a time, of which a lane takes four at once.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -15,13 +15,13 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(7) var<uniform> params: Params;
 
 const D4: u32 = 16u; // vec4s of a row that the registers have room for
@@ -54,8 +54,8 @@ fn attention_bwd_q(
     var upstream: array<vec4<f32>, D4>;
     var sum: array<vec4<f32>, D4>;
     for (var d = 0u; d < D4; d += 1u) {
-        query[d] = select(vec4(0.0), params.scale * q[at + min(d, width - 1u)], d < width);
-        upstream[d] = select(vec4(0.0), dy[at + min(d, width - 1u)], d < width);
+        query[d] = select(vec4(0.0), params.scale * widen(q[at + min(d, width - 1u)]), d < width);
+        upstream[d] = select(vec4(0.0), widen(dy[at + min(d, width - 1u)]), d < width);
         sum[d] = vec4(0.0);
     }
     let lse_row = lse[(b * params.H + h) * params.T + t];
@@ -67,8 +67,8 @@ fn attention_bwd_q(
         for (var i = lane; i < KEYS * D4; i += 64u) {
             // Beyond the last key and the last channel the tile holds repeats: neither is counted.
             let source = ((b * params.T + min(first + i / D4, params.T - 1u)) * params.KV + kv) * width + min(i % D4, width - 1u);
-            key_tile[i] = k[source];
-            value_tile[i] = v[source];
+            key_tile[i] = widen(k[source]);
+            value_tile[i] = widen(v[source]);
         }
         workgroupBarrier();
         for (var j = 0u; j < min(KEYS, end - first); j += 4u) {
@@ -101,7 +101,7 @@ fn attention_bwd_q(
     }
     if first_row + lane < rows {
         for (var d = 0u; d < min(D4, width); d += 1u) {
-            dq[at + d] = params.scale * sum[d];
+            dq[at + d] = narrow(params.scale * sum[d]);
         }
     }
 }

@@ -2,7 +2,7 @@
 // A subgroup of 16 lanes owns 32 query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and
 // walks the keys 64 at a time. For the scores a lane owns 4 keys; for dq a vec4 of channels of its rows; workgroup memory
 // turns the scores' gradients from the one order to the other.
-#import grid, row_lanes, split_rows
+#import grid, row_lanes, split_rows, stored
 
 struct Params {
     groups: u32,
@@ -16,13 +16,13 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;         // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;         // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;           // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;           // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;             // (B, H, T)
 @group(0) @binding(5) var<storage, read> delta: array<f32>;           // (B, H, T)
-@group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(7) var<uniform> params: Params;
 
 const SPLIT: u32 = 2u; // parts of the rows that the lanes' channels are of: 2 where D <= 32
@@ -74,10 +74,10 @@ fn attention_bwd_q(
         var score: array<vec4<f32>, ROWS>;
         var dp: array<vec4<f32>, ROWS>;
         for (var c = 0u; c < width; c += 1u) {
-            var share = array(params.scale * q[q_at[0] + c], params.scale * q[q_at[1] + c]);
-            add_rows(&score, transpose(mat4x4(k[at.x + c], k[at.y + c], k[at.z + c], k[at.w + c])), &share);
-            share = array(dy[q_at[0] + c], dy[q_at[1] + c]);
-            add_rows(&dp, transpose(mat4x4(v[at.x + c], v[at.y + c], v[at.z + c], v[at.w + c])), &share);
+            var share = array(params.scale * widen(q[q_at[0] + c]), params.scale * widen(q[q_at[1] + c]));
+            add_rows(&score, transpose(mat4x4(widen(k[at.x + c]), widen(k[at.y + c]), widen(k[at.z + c]), widen(k[at.w + c]))), &share);
+            share = array(widen(dy[q_at[0] + c]), widen(dy[q_at[1] + c]));
+            add_rows(&dp, transpose(mat4x4(widen(v[at.x + c]), widen(v[at.y + c]), widen(v[at.z + c]), widen(v[at.w + c]))), &share);
         }
         for (var r = 0u; r < ROWS; r += 1u) {
             let seen = own * key_step <= vec4(bound + r * row_step);
@@ -89,7 +89,7 @@ fn attention_bwd_q(
         for (var j = 0u; j < fours; j += 1u) {
             let row = keys_at + min(first + 4u * j + vec4(0u, 1u, 2u, 3u), vec4(params.T - 1u)) * stride + channel;
             var share = array(ds[lane * LANES + j], ds[(LANES + lane) * LANES + j]);
-            add_own_rows(&sum, mat4x4(k[row.x], k[row.y], k[row.z], k[row.w]), &share, upper);
+            add_own_rows(&sum, mat4x4(widen(k[row.x]), widen(k[row.y]), widen(k[row.z]), widen(k[row.w])), &share, upper);
         }
         subgroupBarrier();
     }
@@ -97,6 +97,6 @@ fn attention_bwd_q(
     let own_row = first_row + select(0u, ROWS - OWN_ROWS, upper);
     for (var i = 0u; i < OWN_ROWS; i += 1u) {
         let at = own_row_address(&q_at, i, upper) + channel;
-        if stored && own_row + i < rows { dq[at] = params.scale * sum[i]; }
+        if stored && own_row + i < rows { dq[at] = narrow(params.scale * sum[i]); }
     }
 }

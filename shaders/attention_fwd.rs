@@ -19,10 +19,10 @@ use crate::{
 pub static CARD: Card = Card {
     name: "attention_fwd",
     args: &[
-        read("q", &["B", "T", "H", "D"]),
-        read("k", &["B", "T", "KV", "D"]),
-        read("v", &["B", "T", "KV", "D"]),
-        write("y", &["B", "T", "H", "D"]),
+        read("q", &["B", "T", "H", "D"]).half(),
+        read("k", &["B", "T", "KV", "D"]).half(),
+        read("v", &["B", "T", "KV", "D"]).half(),
+        write("y", &["B", "T", "H", "D"]).half(),
         write("lse", &["B", "H", "T"]),
     ],
     params: PARAMS,

@@ -1,7 +1,7 @@
 // y[b,t,h] = sum_s p_s v[b,s,h/G] / sum_s p_s, p_s = exp(scale q.k_s - m), lse = m + ln(sum_s p_s)   (FlashAttention-2, Dao 2023, alg. 1)
 // A subgroup owns ROWS query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and walks the
 // keys 32 at a time. A lane owns C vec4s of channels of every row and, in the scores, 4 keys; shuffles pass the rest round.
-#import grid, row_tile
+#import grid, row_tile, stored
 
 struct Params {
     groups: u32,
@@ -15,10 +15,10 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;        // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;          // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read_write> y: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;      // (B, H, T)
 @group(0) @binding(5) var<uniform> params: Params;
 
@@ -26,11 +26,11 @@ const C: u32 = 1u; // vec4s of a row that a lane owns
 
 // Four channels (columns) of four keys (rows).
 fn keys(at: vec4<u32>) -> mat4x4<f32> {
-    return transpose(mat4x4(k[at.x], k[at.y], k[at.z], k[at.w]));
+    return transpose(mat4x4(widen(k[at.x]), widen(k[at.y]), widen(k[at.z]), widen(k[at.w])));
 }
 
 fn values(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(v[at.x], v[at.y], v[at.z], v[at.w]);
+    return mat4x4(widen(v[at.x]), widen(v[at.y]), widen(v[at.z]), widen(v[at.w]));
 }
 
 @compute @workgroup_size(8)
@@ -59,8 +59,8 @@ fn attention_fwd(
     for (var r = 0u; r < ROWS; r += 1u) {
         let row = min(first_row + r, rows - 1u);
         let at = ((b * params.T + row / G) * params.H + kv * G + row % G) * width + channel;
-        q0[r] = params.scale * q[at];
-        if C > 1u { q1[r] = params.scale * q[at + 1u]; }
+        q0[r] = params.scale * widen(q[at]);
+        if C > 1u { q1[r] = params.scale * widen(q[at + 1u]); }
         m[r] = -3.0e38;
     }
     let causal = params.causal != 0u;
@@ -107,8 +107,8 @@ fn attention_fwd(
             let h = kv * G + row % G;
             if lane * C < width {
                 let at = ((b * params.T + t) * params.H + h) * width + channel;
-                y[at] = sum0[r] / total;
-                if C > 1u { y[at + 1u] = sum1[r] / total; }
+                y[at] = narrow(sum0[r] / total);
+                if C > 1u { y[at + 1u] = narrow(sum1[r] / total); }
             }
             if lane == 0u {
                 lse[(b * params.H + h) * params.T + t] = m[r] + log(total);

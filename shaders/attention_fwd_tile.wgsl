@@ -1,7 +1,7 @@
 // y[b,t,h] = sum_s p_s v[b,s,h/G] / sum_s p_s, p_s = exp(scale q.k_s - m), lse = m + ln(sum_s p_s)   (FlashAttention-2, Dao 2023, alg. 1)
 // A workgroup owns 64 query rows of one (b, kv), counted row = t*G + g over the heads that share its keys; a lane owns one row.
 // Keys and values come through workgroup memory, KEYS at a time, of which a lane takes four at once.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -15,10 +15,10 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;        // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;          // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read_write> y: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;      // (B, H, T)
 @group(0) @binding(5) var<uniform> params: Params;
 
@@ -51,7 +51,7 @@ fn attention_fwd(
     var query: array<vec4<f32>, D4>;
     var sum: array<vec4<f32>, D4>;
     for (var d = 0u; d < D4; d += 1u) {
-        query[d] = select(vec4(0.0), params.scale * q[at + min(d, width - 1u)], d < width);
+        query[d] = select(vec4(0.0), params.scale * widen(q[at + min(d, width - 1u)]), d < width);
         sum[d] = vec4(0.0);
     }
     let last = select(params.T - 1u, t, params.causal != 0u); // last key that the row sees
@@ -63,8 +63,8 @@ fn attention_fwd(
         for (var i = lane; i < KEYS * D4; i += 64u) {
             // Beyond the last key and the last channel the tile holds repeats: neither is counted.
             let source = ((b * params.T + min(first + i / D4, params.T - 1u)) * params.KV + kv) * width + min(i % D4, width - 1u);
-            key_tile[i] = k[source];
-            value_tile[i] = v[source];
+            key_tile[i] = widen(k[source]);
+            value_tile[i] = widen(v[source]);
         }
         workgroupBarrier();
         for (var j = 0u; j < min(KEYS, end - first); j += 4u) {
@@ -94,7 +94,7 @@ fn attention_fwd(
     }
     if first_row + lane < rows {
         for (var d = 0u; d < min(D4, width); d += 1u) {
-            y[at + d] = sum[d] / l;
+            y[at + d] = narrow(sum[d] / l);
         }
         lse[(b * params.H + h) * params.T + t] = m + log(l);
     }

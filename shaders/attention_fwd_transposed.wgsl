@@ -2,7 +2,7 @@
 // A subgroup of 16 lanes owns 32 query rows of one (b, kv), counted row = t*G + g over the heads that share its keys, and
 // walks the keys 64 at a time. For the scores a lane owns 4 keys; for y a vec4 of channels of its rows; workgroup memory
 // turns the weights from the one order to the other.
-#import grid, row_lanes, split_rows
+#import grid, row_lanes, split_rows, stored
 
 struct Params {
     groups: u32,
@@ -16,10 +16,10 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;        // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;        // (B, T, KV, D/4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;          // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;          // (B, T, KV, D/4)
+@group(0) @binding(3) var<storage, read_write> y: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;      // (B, H, T)
 @group(0) @binding(5) var<uniform> params: Params;
 
@@ -69,8 +69,8 @@ fn attention_fwd(
         let at = keys_at + min(own, vec4(params.T - 1u)) * stride;
         var score: array<vec4<f32>, ROWS>;
         for (var c = 0u; c < width; c += 1u) {
-            var share = array(params.scale * q[q_at[0] + c], params.scale * q[q_at[1] + c]);
-            add_rows(&score, transpose(mat4x4(k[at.x + c], k[at.y + c], k[at.z + c], k[at.w + c])), &share);
+            var share = array(params.scale * widen(q[q_at[0] + c]), params.scale * widen(q[q_at[1] + c]));
+            add_rows(&score, transpose(mat4x4(widen(k[at.x + c]), widen(k[at.y + c]), widen(k[at.z + c]), widen(k[at.w + c]))), &share);
         }
         var shrink: array<f32, ROWS>;
         for (var r = 0u; r < ROWS; r += 1u) {
@@ -90,7 +90,7 @@ fn attention_fwd(
             let row = keys_at + min(first + 4u * j + vec4(0u, 1u, 2u, 3u), vec4(params.T - 1u)) * stride + channel;
             var share = array(weights[lane * LANES + j], weights[(LANES + lane) * LANES + j]);
             l = array(l[0] + dot(share[0], vec4(1.0)), l[1] + dot(share[1], vec4(1.0)));
-            add_own_rows(&sum, mat4x4(v[row.x], v[row.y], v[row.z], v[row.w]), &share, upper);
+            add_own_rows(&sum, mat4x4(widen(v[row.x]), widen(v[row.y]), widen(v[row.z]), widen(v[row.w])), &share, upper);
         }
         subgroupBarrier();
     }
@@ -104,6 +104,6 @@ fn attention_fwd(
     for (var i = 0u; i < OWN_ROWS; i += 1u) {
         let at = own_row_address(&q_at, i, upper) + channel;
         let value = sum[i] / own_row_number(&l, i, upper);
-        if stored && own_row + i < rows { y[at] = value; }
+        if stored && own_row + i < rows { y[at] = narrow(value); }
     }
 }

@@ -1,12 +1,14 @@
 //! The card: what a kernel's WGSL cannot say of itself.
 
-use crate::{Case, Params, Values, params::Param};
+use crate::{Case, Half, Params, Precision, Values, params::Param};
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit float.
     F32,
+    /// 16-bit float: storage only, arithmetic is f32.
+    F16,
     /// 32-bit unsigned integer: token ids, row indices.
     U32,
 }
@@ -14,7 +16,10 @@ pub enum DType {
 impl DType {
     /// Bytes of one element.
     pub const fn size(self) -> usize {
-        4
+        match self {
+            Self::F16 => 2,
+            Self::F32 | Self::U32 => 4,
+        }
     }
 }
 
@@ -36,33 +41,53 @@ pub struct Arg {
     pub name: &'static str,
     /// Read, write or both.
     pub access: Access,
-    /// Element type; the WGSL may view f32 data as `vec4<f32>`.
+    /// Element type in full precision; the WGSL may view f32 data as `vec4<f32>`.
     pub dtype: DType,
+    /// Whether it can be stored as f16 instead.
+    pub half: Half,
     /// Extents, outermost first: names of [`Param::Dim`]s, numbers, fractions such as `"D/2"`, or products such as `"KV*D"`.
     pub shape: &'static [&'static str],
 }
 
 /// An f32 argument that is read.
 pub const fn read(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Read, dtype: DType::F32, shape }
+    Arg { name, access: Access::Read, dtype: DType::F32, shape, half: Half::Never }
 }
 
 /// A u32 argument that is read.
 pub const fn indices(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Read, dtype: DType::U32, shape }
+    Arg { name, access: Access::Read, dtype: DType::U32, shape, half: Half::Never }
 }
 
 /// An f32 argument that is written.
 pub const fn write(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Write, dtype: DType::F32, shape }
+    Arg { name, access: Access::Write, dtype: DType::F32, shape, half: Half::Never }
 }
 
 /// An f32 argument that is updated in place.
 pub const fn read_write(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::ReadWrite, dtype: DType::F32, shape }
+    Arg { name, access: Access::ReadWrite, dtype: DType::F32, shape, half: Half::Never }
 }
 
 impl Arg {
+    /// The same, but it can be stored in half precision, together with the kernel's other operands.
+    pub const fn half(self) -> Self {
+        Self { half: Half::Operand, ..self }
+    }
+
+    /// The same, but it can be stored in half precision where the operands are.
+    pub const fn half_result(self) -> Self {
+        Self { half: Half::Result, ..self }
+    }
+
+    /// Its element type in memory.
+    pub fn stored(&self, precision: Precision) -> DType {
+        match (self.half, precision) {
+            (Half::Operand, Precision::F16 | Precision::F16Operands) | (Half::Result, Precision::F16) => DType::F16,
+            _ => self.dtype,
+        }
+    }
+
     /// Elements under these params.
     pub fn len(&self, params: &Params) -> usize {
         let number = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
@@ -94,11 +119,14 @@ pub struct Device {
     pub subgroup_size: Option<u32>,
     /// Whether the lanes of a subgroup can wait for each other alone.
     pub subgroup_barrier: bool,
+    /// Whether shaders have the type f16; without it, half precision is packed into words.
+    pub f16: bool,
 }
 
 impl Device {
     /// What every adapter can do: no optional feature.
-    pub const PORTABLE: Self = Self { class: Class::Discrete, subgroup_size: None, subgroup_barrier: false };
+    pub const PORTABLE: Self =
+        Self { class: Class::Discrete, subgroup_size: None, subgroup_barrier: false, f16: false };
 }
 
 /// What a variant cannot run without.
@@ -185,6 +213,11 @@ impl Variant {
         }
     }
 
+    /// Whether its text can view arguments in this precision.
+    pub fn stores(&self, precision: Precision) -> bool {
+        precision == Precision::F32 || self.wgsl.contains("array<Stored4>")
+    }
+
     /// Whether `device` has what it needs.
     pub fn able(&self, device: &Device) -> bool {
         match self.needs {
@@ -231,22 +264,32 @@ pub struct Card {
 }
 
 impl Card {
+    /// The precisions that it can be dispatched in.
+    pub fn precisions(&self) -> Vec<Precision> {
+        let has = |half| self.args.iter().any(|arg| arg.half == half);
+        let operands = has(Half::Operand).then_some(Precision::F16);
+        let result = has(Half::Result).then_some(Precision::F16Operands);
+        [Some(Precision::F32), operands, result].into_iter().flatten().collect()
+    }
+
     /// The variant that `device` runs these params with: the first that runs and is preferred on its class, else the
-    /// first that runs. None only where a card breaks its promise that its last variant runs everywhere.
-    pub fn variant(&self, device: &Device, params: &Params) -> Option<&'static Variant> {
-        let mut running = self.variants.iter().filter(|variant| variant.runs(device, params));
+    /// first that runs. None where a card breaks its promise that its last variant runs everywhere, or where no variant
+    /// for these params has half precision.
+    pub fn variant(&self, device: &Device, params: &Params, precision: Precision) -> Option<&'static Variant> {
+        let runs = |variant: &&Variant| variant.runs(device, params) && variant.stores(precision);
+        let mut running = self.variants.iter().filter(runs);
         let first = running.clone().next();
         running.find(|variant| variant.preferred_on.contains(&device.class)).or(first)
     }
 
     /// Bytes of all arguments under these params: what a perfect cache would move.
-    pub fn bytes(&self, params: &Params) -> u64 {
+    pub fn bytes(&self, params: &Params, precision: Precision) -> u64 {
         let moved = |arg: &Arg| match arg.access {
             Access::ReadWrite => 2,
             Access::Write if params.accumulates() => 2,
             _ => 1,
         };
-        self.args.iter().map(|arg| (arg.len(params) * arg.dtype.size() * moved(arg)) as u64).sum()
+        self.args.iter().map(|arg| (arg.len(params) * arg.stored(precision).size() * moved(arg)) as u64).sum()
     }
 }
 

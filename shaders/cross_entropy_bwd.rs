@@ -22,7 +22,7 @@ pub static CARD: Card = Card {
         indices("targets", &["R"]),
         read("lse", &["R"]),
         read("dloss", &["R"]),
-        write("dlogits", &["R", "stride"]),
+        write("dlogits", &["R", "stride"]).half(),
     ],
     params: &[Param::Dim("R"), Param::Dim("V"), Param::Dim("stride")],
     variants: &[

@@ -1,6 +1,6 @@
 // dlogits[r, v] = dloss[r] (exp(logits[r, v] - lse[r]) - [v = targets[r]]),   0 in the padding columns v >= V
 // A workgroup owns 1024 columns of one row; a lane takes every 64th group of four. stride is a multiple of 4.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> targets: array<u32>;              // (R)
 @group(0) @binding(2) var<storage, read> lse: array<f32>;                  // (R)
 @group(0) @binding(3) var<storage, read> dloss: array<f32>;                // (R)
-@group(0) @binding(4) var<storage, read_write> dlogits: array<vec4<f32>>;  // (R, stride)
+@group(0) @binding(4) var<storage, read_write> dlogits: array<Stored4>;    // (R, stride)
 @group(0) @binding(5) var<uniform> params: Params;
 
 const LANES: u32 = 64u;
@@ -41,6 +41,6 @@ fn cross_entropy_bwd(
         let v = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u);
         let indicator = select(vec4<f32>(), vec4<f32>(1.0), v == vec4<u32>(row_target));
         let value = upstream * (exp(logits[base + quad] - row_lse) - indicator);
-        dlogits[base + quad] = select(vec4<f32>(), value, v < vec4<u32>(params.V)); // the padding may hold anything
+        dlogits[base + quad] = narrow(select(vec4<f32>(), value, v < vec4<u32>(params.V))); // the padding may hold anything
     }
 }

@@ -9,6 +9,7 @@ mod card;
 mod exp;
 mod matmul;
 mod params;
+mod precision;
 mod rational;
 mod reduce;
 mod reflect;
@@ -22,6 +23,7 @@ pub use card::{
     write,
 };
 pub use params::{Param, Params, Value};
+pub use precision::{Form, Half, Precision};
 pub use reflect::{Binding, Element, Member, ReflectError, Reflection, reflect};
 pub use source::{SourceError, expand};
 pub use values::{Case, Fill, Values};
@@ -39,6 +41,7 @@ macro_rules! kernels {
             attention_bwd_q,
             attention_fwd,
             column_sum,
+            convert,
             cross_entropy_bwd,
             cross_entropy_fwd,
             embedding_bwd,

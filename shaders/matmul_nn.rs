@@ -14,7 +14,7 @@ const BROADCAST: &str = include_str!("matmul_nn_subgroup_broadcast.wgsl");
 /// See the module.
 pub static CARD: Card = Card {
     name: "matmul_nn",
-    args: &[read("x", &["M", "x_stride"]), read("w", &["K", "N"]), write("y", &["M", "N"])],
+    args: &[read("x", &["M", "x_stride"]).half(), read("w", &["K", "N"]).half(), write("y", &["M", "N"]).half()],
     params: &[Param::Dim("M"), Param::Dim("N"), Param::Dim("K"), Param::Dim("x_stride"), Param::Dim("accumulate")],
     variants: &[
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),

@@ -1,7 +1,7 @@
 // y[m, n] (+)= sum_k x[m, k] * w[k, n]        (y = x w: dx = dy w of a linear layer)
 // A workgroup is one subgroup and owns TM rows of y by 4 columns per lane; a lane owns its 4 columns in all TM rows.
 // x goes through shuffles: each lane loads a part of the tile's rows once, and all lanes read it from there.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -13,9 +13,9 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (M, x_stride), columns from K on are padding
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (K, N)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (M, N)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (M, x_stride), columns from K on are padding
+@group(0) @binding(1) var<storage, read> w: array<Stored4>;          // (K, N)
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;    // (M, N)
 @group(0) @binding(3) var<uniform> params: Params;
 
 // Lanes of a subgroup, set by the executor.
@@ -55,10 +55,10 @@ fn matmul_nn(
         let inside = vec4(k) + vec4(0u, 1u, 2u, 3u) < vec4(K);
         var share: array<vec4<f32>, TM / 4u>;
         for (var s = 0u; s < shares; s += 1u) {
-            share[s] = select(vec4(0.0), x[x_row[s] + k / 4u], inside);
+            share[s] = select(vec4(0.0), widen(x[x_row[s] + k / 4u]), inside);
         }
         let w_row = min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(K - 1u)) * N4 + w_column;
-        let w_kn = mat4x4(w[w_row.x], w[w_row.y], w[w_row.z], w[w_row.w]);
+        let w_kn = mat4x4(widen(w[w_row.x]), widen(w[w_row.y]), widen(w[w_row.z]), widen(w[w_row.w]));
         // Unrolled by the compiler, as the array is as long as the loop.
         for (var i = 0u; i < TM; i += 1u) {
             sum[i] += w_kn * subgroupShuffle(share[i / SUBGROUP], i % SUBGROUP);
@@ -70,8 +70,8 @@ fn matmul_nn(
         if row + i < M {
             let at = (row + i) * N4 + column / 4u;
             var value = sum[i];
-            if params.accumulate != 0u { value += y[at]; }
-            y[at] = value;
+            if params.accumulate != 0u { value += widen(y[at]); }
+            y[at] = narrow(value);
         }
     }
 }

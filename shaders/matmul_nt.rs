@@ -14,7 +14,7 @@ const BROADCAST: &str = include_str!("matmul_nt_subgroup_broadcast.wgsl");
 /// See the module.
 pub static CARD: Card = Card {
     name: "matmul_nt",
-    args: &[read("x", &["M", "K"]), read("w", &["N", "K"]), write("y", &["M", "y_stride"])],
+    args: &[read("x", &["M", "K"]).half(), read("w", &["N", "K"]).half(), write("y", &["M", "y_stride"]).half_result()],
     params: &[Param::Dim("M"), Param::Dim("N"), Param::Dim("K"), Param::Dim("y_stride"), Param::Dim("accumulate")],
     variants: &[
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),

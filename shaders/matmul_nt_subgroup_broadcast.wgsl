@@ -1,7 +1,7 @@
 // y[m, n] (+)= sum_k x[m, k] * w[n, k]        (y = x w^T: a linear layer, forward)
 // A workgroup is one subgroup and owns TM rows of y by 4 columns per lane; a lane owns its 4 columns in all TM rows.
 // x goes through shuffles: each lane loads a part of the tile's rows once, and all lanes read it from there.
-#import grid
+#import grid, result, stored
 
 struct Params {
     groups: u32,
@@ -13,9 +13,9 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (M, K)
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (N, K)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (M, y_stride), columns from N on are zeros
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (M, K)
+@group(0) @binding(1) var<storage, read> w: array<Stored4>;          // (N, K)
+@group(0) @binding(2) var<storage, read_write> y: array<Result4>;    // (M, y_stride), columns from N on are zeros
 @group(0) @binding(3) var<uniform> params: Params;
 
 // Lanes of a subgroup, set by the executor.
@@ -51,9 +51,9 @@ fn matmul_nt(
     for (var k4 = 0u; k4 < K4; k4 += 1u) {
         var share: array<vec4<f32>, TM / 4u>;
         for (var s = 0u; s < shares; s += 1u) {
-            share[s] = x[x_row[s] + k4];
+            share[s] = widen(x[x_row[s] + k4]);
         }
-        let w_nk = mat4x4(w[w_row.x + k4], w[w_row.y + k4], w[w_row.z + k4], w[w_row.w + k4]);
+        let w_nk = mat4x4(widen(w[w_row.x + k4]), widen(w[w_row.y + k4]), widen(w[w_row.z + k4]), widen(w[w_row.w + k4]));
         let w_kn = transpose(w_nk);
         // Unrolled by the compiler, as the array is as long as the loop.
         for (var i = 0u; i < TM; i += 1u) {
@@ -69,8 +69,8 @@ fn matmul_nt(
         if row + i < M {
             let at = (row + i) * y_stride4 + column / 4u;
             var value = select(vec4(0.0), sum[i], inside);
-            if params.accumulate != 0u { value += y[at]; }
-            y[at] = value;
+            if params.accumulate != 0u { value += widen_result(y[at]); }
+            y[at] = narrow_result(value);
         }
     }
 }

@@ -1,7 +1,7 @@
 // y[m, n] (+)= sum_k x[k, m] * w[k, n]        (y = x^T w: dw = dy^T x of a linear layer)
 // A workgroup owns 64 tiles of TM rows by 4 columns of y; a lane owns one tile, and neighbours are neighbours in n.
 // No shared memory and no subgroups: the caches bring lanes of a row the same x.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -13,8 +13,8 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (K, x_stride), columns from M on are padding
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (K, N)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (K, x_stride), columns from M on are padding
+@group(0) @binding(1) var<storage, read> w: array<Stored4>;          // (K, N)
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (M, N)
 @group(0) @binding(3) var<uniform> params: Params;
 
@@ -39,10 +39,10 @@ fn matmul_tn(
 
     var sum: array<vec4<f32>, TM>;
     for (var k = 0u; k < K; k += 1u) {
-        let w_kn = w[k * N4 + column / 4u];
+        let w_kn = widen(w[k * N4 + column / 4u]);
         for (var i = 0u; i < TM; i += 4u) {
             // Beyond the last column that one again.
-            let x_km = x[k * x_stride4 + min((row + i) / 4u, x_stride4 - 1u)];
+            let x_km = widen(x[k * x_stride4 + min((row + i) / 4u, x_stride4 - 1u)]);
             sum[i] = fma(vec4(x_km.x), w_kn, sum[i]);
             sum[i + 1u] = fma(vec4(x_km.y), w_kn, sum[i + 1u]);
             sum[i + 2u] = fma(vec4(x_km.z), w_kn, sum[i + 2u]);

@@ -29,8 +29,8 @@ pub fn tiles(rows: usize, width: usize) -> usize {
 pub static CARD: Card = Card {
     name: "rational_bwd_coefficients",
     args: &[
-        read("dy", &["R", "C"]),
-        read("x", &["R", "C"]),
+        read("dy", &["R", "C"]).half(),
+        read("x", &["R", "C"]).half(),
         read("a", &["A", "6"]),
         read("b", &["G", "4"]),
         write("da_partial", &["S*G/A", "A*6"]),

@@ -1,7 +1,7 @@
 // da_partial[s, g, i] = sum dy x^i / Q,   db_partial[s, g, j] = -sum dy F / Q sgn(A(t)) t^j db'/db: over rows of tile s, columns of group g
 // A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it by fours of columns, 64 at a time. C / G is a
 // multiple of 4.
-#import grid, rational, rational_sums, reduce
+#import grid, rational, rational_sums, reduce, stored
 
 struct Params {
     groups: u32,
@@ -14,8 +14,8 @@ struct Params {
     S: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4<f32>>;          // (R, C)
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;           // (R, C)
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;            // (R, C)
+@group(0) @binding(1) var<storage, read> x: array<Stored4>;             // (R, C)
 @group(0) @binding(2) var<storage, read> a: array<vec2<f32>>;           // (A, 6)
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;           // (G, 4)
 @group(0) @binding(4) var<storage, read_write> da_partial: array<f32>;  // (S, G, 6)
@@ -45,7 +45,7 @@ fn rational_bwd_coefficients(
     var column = lane % width;
     while row < end {
         let i = row * columns + group * width + column;
-        add_gradients(&sums, f, dy[i], x[i]);
+        add_gradients(&sums, f, widen(dy[i]), widen(x[i]));
         // 64 on: a walk through the tile's rows without a division.
         row += LANES / width;
         column += LANES % width;

@@ -14,11 +14,11 @@ use crate::{
 pub static CARD: Card = Card {
     name: "rational_bwd_x",
     args: &[
-        read("dy", &["R", "C"]),
-        read("x", &["R", "C"]),
+        read("dy", &["R", "C"]).half(),
+        read("x", &["R", "C"]).half(),
         read("a", &["A", "6"]),
         read("b", &["G", "4"]),
-        write("dx", &["R", "C"]),
+        write("dx", &["R", "C"]).half(),
     ],
     params: &{
         let [r, c, g, a, form] = PARAMS;

@@ -1,6 +1,6 @@
 // dx (+)= dy (P'(x) - S F(x)) / Q(x),   F = P / Q,   S = sgn(A(t)) A'(t) dt/dx: the derivative of Q = 1 + |A(t)|
 // A workgroup owns 64 fours of columns, of ROWS rows each, a lane one of them. C / G is a multiple of 4.
-#import grid, rational
+#import grid, rational, stored
 
 struct Params {
     groups: u32,
@@ -13,11 +13,11 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4<f32>>;        // (R, C)
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (R, C)
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;          // (R, C)
+@group(0) @binding(1) var<storage, read> x: array<Stored4>;           // (R, C)
 @group(0) @binding(2) var<storage, read> a: array<vec2<f32>>;         // (A, 6)
 @group(0) @binding(3) var<storage, read> b: array<vec4<f32>>;         // (G, 4)
-@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;  // (R, C)
+@group(0) @binding(4) var<storage, read_write> dx: array<Stored4>;    // (R, C)
 @group(0) @binding(5) var<uniform> params: Params;
 
 const ROWS: u32 = 16u;
@@ -38,8 +38,8 @@ fn rational_bwd_x(
     let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
     for (var row = begin; row < min(begin + ROWS, params.R); row += 1u) {
         let i = row * columns + column;
-        var value = dy[i] * slope(f, x[i]);
-        if params.accumulate != 0u { value += dx[i]; }
-        dx[i] = value;
+        var value = widen(dy[i]) * slope(f, widen(x[i]));
+        if params.accumulate != 0u { value += widen(dx[i]); }
+        dx[i] = narrow(value);
     }
 }

@@ -13,7 +13,12 @@ use crate::{
 /// See the module.
 pub static CARD: Card = Card {
     name: "rational_fwd",
-    args: &[read("x", &["R", "C"]), read("a", &["A", "6"]), read("b", &["G", "4"]), write("y", &["R", "C"])],
+    args: &[
+        read("x", &["R", "C"]).half(),
+        read("a", &["A", "6"]),
+        read("b", &["G", "4"]),
+        write("y", &["R", "C"]).half(),
+    ],
     params: &PARAMS,
     variants: &elementwise(include_str!("rational_fwd_vec4.wgsl"), include_str!("rational_fwd.wgsl")),
     reference,

@@ -1,6 +1,6 @@
 // y = P(x) / Q(x), P and Q with the coefficients of x's channel group (Yang & Wang 2024, Kolmogorov-Arnold Transformer)
 // A workgroup owns 64 fours of columns, of ROWS rows each, a lane one of them. C / G is a multiple of 4.
-#import grid, rational
+#import grid, rational, stored
 
 struct Params {
     groups: u32,
@@ -12,10 +12,10 @@ struct Params {
     sum_abs: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (R, C)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (R, C)
 @group(0) @binding(1) var<storage, read> a: array<vec2<f32>>;        // (A, 6)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;        // (G, 4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (R, C)
+@group(0) @binding(3) var<storage, read_write> y: array<Stored4>;    // (R, C)
 @group(0) @binding(4) var<uniform> params: Params;
 
 const ROWS: u32 = 16u;
@@ -36,7 +36,7 @@ fn rational_fwd(
     let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
     for (var row = begin; row < min(begin + ROWS, params.R); row += 1u) {
         let i = row * columns + column;
-        let v = x[i];
-        y[i] = numerator(f, v) / (1.0 + abs(denominator_sum(f, denominator_argument(f, v))));
+        let v = widen(x[i]);
+        y[i] = narrow(numerator(f, v) / (1.0 + abs(denominator_sum(f, denominator_argument(f, v)))));
     }
 }

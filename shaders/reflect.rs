@@ -2,7 +2,7 @@
 
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner, front::wgsl, valid};
 
-use crate::{Access, Card, DType, Variant, expand, source::SourceError};
+use crate::{Access, Arg, Card, DType, Form, Variant, expand, source::SourceError};
 
 /// The two members that begin every kernel's params struct.
 pub(crate) const GRID_HEADER: [&str; 2] = ["groups", "group_offset"];
@@ -95,9 +95,9 @@ pub enum ReflectError {
 }
 
 /// Expands, parses and validates a variant, and checks it against its card: entry point, bindings, access, element
-/// types, and the members of the params struct.
-pub fn reflect(card: &'static Card, variant: &'static Variant) -> Result<Reflection, ReflectError> {
-    let source = expand(variant).map_err(|cause| ReflectError::Source { kernel: card.name, cause })?;
+/// types in this form, and the members of the params struct.
+pub fn reflect(card: &'static Card, variant: &'static Variant, form: Form) -> Result<Reflection, ReflectError> {
+    let source = expand(variant, form).map_err(|cause| ReflectError::Source { kernel: card.name, cause })?;
     let parse = |message| ReflectError::Parse { kernel: card.name, variant: variant.name, message };
     let module = wgsl::parse_str(&source).map_err(|error| parse(error.emit_to_string(&source)))?;
     let info = valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::all())
@@ -113,7 +113,7 @@ pub fn reflect(card: &'static Card, variant: &'static Variant) -> Result<Reflect
         module,
     };
     reflection.read_module(card, variant)?;
-    reflection.check(card, variant)?;
+    reflection.check(card, variant, form)?;
     Ok(reflection)
 }
 
@@ -149,7 +149,7 @@ impl Reflection {
             match (var.space, inner) {
                 (AddressSpace::Storage { access }, TypeInner::Array { base, .. }) => {
                     let element = element(&self.module.types[*base].inner)
-                        .ok_or_else(|| mismatch("element", "f32, u32 or vectors of them", name.clone()))?;
+                        .ok_or_else(|| mismatch("element", "f32, f16, u32 or vectors of them", name.clone()))?;
                     self.storage.push(Binding { name, writable: access.contains(StorageAccess::STORE), element });
                 }
                 (AddressSpace::Uniform, TypeInner::Struct { members, span }) => {
@@ -168,7 +168,7 @@ impl Reflection {
         Ok(())
     }
 
-    fn check(&self, card: &'static Card, variant: &'static Variant) -> Result<(), ReflectError> {
+    fn check(&self, card: &'static Card, variant: &'static Variant, form: Form) -> Result<(), ReflectError> {
         let same = |what: &str, expected: Vec<String>, got: Vec<String>| {
             if expected == got {
                 return Ok(());
@@ -181,12 +181,16 @@ impl Reflection {
                 got: got.join(", "),
             })
         };
+        let in_memory = |arg: &Arg| match arg.stored(form.precision) {
+            DType::F16 if form.packed => DType::U32,
+            dtype => dtype,
+        };
         let binding = |name: &str, writable: bool, dtype: DType| {
             format!("{name}: {dtype:?} {}", if writable { "read_write" } else { "read" })
         };
         same(
             "bindings",
-            card.args.iter().map(|arg| binding(arg.name, arg.access != Access::Read, arg.dtype)).collect(),
+            card.args.iter().map(|arg| binding(arg.name, arg.access != Access::Read, in_memory(arg))).collect(),
             self.storage.iter().map(|b| binding(&b.name, b.writable, b.element.dtype)).collect(),
         )?;
         let member = |name: &str, dtype: DType| format!("{name}: {dtype:?}");
@@ -211,6 +215,7 @@ fn element(inner: &TypeInner) -> Option<Element> {
     };
     let dtype = match (scalar.kind, scalar.width) {
         (ScalarKind::Float, 4) => DType::F32,
+        (ScalarKind::Float, 2) => DType::F16,
         (ScalarKind::Uint, 4) => DType::U32,
         _ => return None,
     };

@@ -15,7 +15,7 @@ pub fn tiles(rows: usize) -> usize {
 /// See the module.
 pub static CARD: Card = Card {
     name: "rms_norm_bwd_w",
-    args: &[read("dy", &["R", "C"]), read("x", &["R", "C"]), write("dw_partial", &["S", "C"])],
+    args: &[read("dy", &["R", "C"]).half(), read("x", &["R", "C"]), write("dw_partial", &["S", "C"])],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Dim("S"), Param::Scalar("eps")],
     variants: &[
         Variant {

@@ -1,7 +1,7 @@
 // dw_partial[s, c] = sum over rows r of tile s of dy[r, c] x[r, c] rstd[r],   rstd[r] = 1 / sqrt(mean_c(x[r, c]^2) + eps)
 // A workgroup owns one tile of ceil(R / S) rows: first a lane finds one row's rstd, then it sums every
 // 64th group of four columns. C is a multiple of 4.
-#import grid, reduce
+#import grid, reduce, stored
 
 struct Params {
     groups: u32,
@@ -12,7 +12,7 @@ struct Params {
     eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4<f32>>;                // (R, C)
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;                  // (R, C)
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;                 // (R, C)
 @group(0) @binding(2) var<storage, read_write> dw_partial: array<vec4<f32>>;  // (S, C)
 @group(0) @binding(3) var<uniform> params: Params;
@@ -53,7 +53,7 @@ fn rms_norm_bwd_w(
             if block > begin { sum = dw_partial[tile * columns + c]; } // this lane's, from the block before
             for (var row = block; row < stop; row += 1u) {
                 let i = row * columns + c;
-                sum = fma(dy[i] * rstd[row - block], x[i], sum);
+                sum = fma(widen(dy[i]) * rstd[row - block], x[i], sum);
             }
             dw_partial[tile * columns + c] = sum;
         }

@@ -10,7 +10,7 @@ const LANES: u64 = 64;
 /// See the module.
 pub static CARD: Card = Card {
     name: "rms_norm_bwd_x",
-    args: &[read("dy", &["R", "C"]), read("x", &["R", "C"]), read("w", &["C"]), write("dx", &["R", "C"])],
+    args: &[read("dy", &["R", "C"]).half(), read("x", &["R", "C"]), read("w", &["C"]), write("dx", &["R", "C"])],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps"), Param::Dim("accumulate")],
     variants: &[
         Variant {

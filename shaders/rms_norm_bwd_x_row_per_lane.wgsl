@@ -1,6 +1,6 @@
 // dx[r, c] = rstd[r] * (w[c] dy[r, c] - x[r, c] rstd[r]^2 mean_c(w[c] dy[r, c] x[r, c])), rstd = 1 / sqrt(mean_c(x^2) + eps)
 // A workgroup owns 64 rows; a lane owns one row and walks it twice. C is a multiple of 4.
-#import grid, reduce
+#import grid, reduce, stored
 
 struct Params {
     groups: u32,
@@ -11,7 +11,7 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4<f32>>;        // (R, C)
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;          // (R, C)
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (R, C)
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;         // (C)
 @group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // (R, C)
@@ -34,13 +34,13 @@ fn rms_norm_bwd_x(
     for (var c = 0u; c < quads; c += 1u) {
         let v = x[base + c];
         squares = fma(v, v, squares);
-        products = fma(w[c] * dy[base + c], v, products);
+        products = fma(w[c] * widen(dy[base + c]), v, products);
     }
     let rstd = inverseSqrt(sum4(squares) / f32(params.C) + params.eps);
     let slope = rstd * rstd * sum4(products) / f32(params.C);
     for (var c = 0u; c < quads; c += 1u) {
         let i = base + c;
-        var value = rstd * (w[c] * dy[i] - x[i] * slope);
+        var value = rstd * (w[c] * widen(dy[i]) - x[i] * slope);
         if params.accumulate != 0u { value += dx[i]; }
         dx[i] = value;
     }

@@ -10,7 +10,7 @@ const LANES: u64 = 64;
 /// See the module.
 pub static CARD: Card = Card {
     name: "rms_norm_fwd",
-    args: &[read("x", &["R", "C"]), read("w", &["C"]), write("y", &["R", "C"])],
+    args: &[read("x", &["R", "C"]), read("w", &["C"]), write("y", &["R", "C"]).half()],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps")],
     variants: &[
         Variant {

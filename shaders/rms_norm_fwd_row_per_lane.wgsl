@@ -1,6 +1,6 @@
 // y[r, c] = x[r, c] * w[c] / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
 // A workgroup owns 64 rows; a lane owns one row and walks it twice. C is a multiple of 4.
-#import grid, reduce
+#import grid, reduce, stored
 
 struct Params {
     groups: u32,
@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (R, C)
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (C)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (R, C)
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;    // (R, C)
 @group(0) @binding(3) var<uniform> params: Params;
 
 const LANES: u32 = 64u;
@@ -34,6 +34,6 @@ fn rms_norm_fwd(
     }
     let rstd = inverseSqrt(sum4(squares) / f32(params.C) + params.eps);
     for (var c = 0u; c < quads; c += 1u) {
-        y[base + c] = x[base + c] * rstd * w[c];
+        y[base + c] = narrow(x[base + c] * rstd * w[c]);
     }
 }

@@ -10,10 +10,10 @@ use crate::{
 pub static CARD: Card = Card {
     name: "rope_bwd",
     args: &[
-        read("dy", &["B", "T", "H", "D"]),
+        read("dy", &["B", "T", "H", "D"]).half(),
         read("cos", &["T", "D/2"]),
         read("sin", &["T", "D/2"]),
-        write("dx", &["B", "T", "H", "D"]),
+        write("dx", &["B", "T", "H", "D"]).half(),
     ],
     params: PARAMS,
     variants: &[

@@ -1,6 +1,6 @@
 // dx[i] = dy[i] cos[t,i] + dy[i+D/2] sin[t,i], dx[i+D/2] = dy[i+D/2] cos[t,i] - dy[i] sin[t,i]: the rotation undone   (RoPE, Su et al. 2021)
 // A workgroup owns 64 positions (b, t, i); a lane owns 4 neighbouring pairs of every head at its position, whose angle they share.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -11,10 +11,10 @@ struct Params {
     D: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(1) var<storage, read> cos: array<vec4<f32>>;       // (T, D/8)
 @group(0) @binding(2) var<storage, read> sin: array<vec4<f32>>;       // (T, D/8)
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(3) var<storage, read_write> dx: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -32,9 +32,9 @@ fn rope_bwd(
     let s = sin[bt % params.T * half + i];
     for (var h = 0u; h < params.H; h += 1u) {
         let at = (bt * params.H + h) * 2u * half + i;
-        let first = dy[at];
-        let second = dy[at + half];
-        dx[at] = first * c + second * s;
-        dx[at + half] = second * c - first * s;
+        let first = widen(dy[at]);
+        let second = widen(dy[at + half]);
+        dx[at] = narrow(first * c + second * s);
+        dx[at + half] = narrow(second * c - first * s);
     }
 }

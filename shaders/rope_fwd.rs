@@ -11,10 +11,10 @@ const LANES: usize = 64;
 pub static CARD: Card = Card {
     name: "rope_fwd",
     args: &[
-        read("x", &["B", "T", "H", "D"]),
+        read("x", &["B", "T", "H", "D"]).half(),
         read("cos", &["T", "D/2"]),
         read("sin", &["T", "D/2"]),
-        write("y", &["B", "T", "H", "D"]),
+        write("y", &["B", "T", "H", "D"]).half(),
     ],
     params: PARAMS,
     variants: &[

@@ -1,6 +1,6 @@
 // y[i] = x[i] cos[t,i] - x[i+D/2] sin[t,i], y[i+D/2] = x[i+D/2] cos[t,i] + x[i] sin[t,i]   (RoPE, Su et al. 2021, in Hugging Face's rotate-half layout)
 // A workgroup owns 64 positions (b, t, i); a lane owns 4 neighbouring pairs of every head at its position, whose angle they share.
-#import grid
+#import grid, stored
 
 struct Params {
     groups: u32,
@@ -11,10 +11,10 @@ struct Params {
     D: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (B, T, H, D/4)
 @group(0) @binding(1) var<storage, read> cos: array<vec4<f32>>;      // (T, D/8)
 @group(0) @binding(2) var<storage, read> sin: array<vec4<f32>>;      // (T, D/8)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (B, T, H, D/4)
+@group(0) @binding(3) var<storage, read_write> y: array<Stored4>;    // (B, T, H, D/4)
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -32,9 +32,9 @@ fn rope_fwd(
     let s = sin[bt % params.T * half + i];
     for (var h = 0u; h < params.H; h += 1u) {
         let at = (bt * params.H + h) * 2u * half + i;
-        let first = x[at];
-        let second = x[at + half];
-        y[at] = first * c - second * s;
-        y[at + half] = second * c + first * s;
+        let first = widen(x[at]);
+        let second = widen(x[at + half]);
+        y[at] = narrow(first * c - second * s);
+        y[at + half] = narrow(second * c + first * s);
     }
 }

@@ -1,7 +1,9 @@
 //! From a variant's text to plain WGSL: `#import NAME` lines are expanded by appending `include/NAME.wgsl`, and
-//! `const NAME: u32 = ...;` lines take the variant's values. There is no other mechanism: no `#ifdef`, no templates.
+//! `const NAME: u32 = ...;` lines take the variant's values. There is no other mechanism: no `#ifdef`, no templates. What
+//! `stored` and `result` bring depends on the form: arguments that can be stored in half precision are arrays of `Stored4`
+//! or `Result4`, read through `widen` and written through `narrow`.
 
-use crate::Variant;
+use crate::{Form, Precision, Variant};
 
 /// Functions shared by kernels; they have no bindings.
 const INCLUDES: &[(&str, &str)] = &[
@@ -9,12 +11,18 @@ const INCLUDES: &[(&str, &str)] = &[
     ("rational", include_str!("include/rational.wgsl")),
     ("rational_sums", include_str!("include/rational_sums.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
+    ("result_f32", include_str!("include/result_f32.wgsl")),
+    ("result_stored", include_str!("include/result_stored.wgsl")),
+    ("round_to_half", include_str!("include/round_to_half.wgsl")),
     ("row_lanes", include_str!("include/row_lanes.wgsl")),
     ("row_tile", include_str!("include/row_tile.wgsl")),
     ("segment", include_str!("include/segment.wgsl")),
     ("sigmoid", include_str!("include/sigmoid.wgsl")),
     ("split_rows", include_str!("include/split_rows.wgsl")),
     ("state", include_str!("include/state.wgsl")),
+    ("stored_f16", include_str!("include/stored_f16.wgsl")),
+    ("stored_f32", include_str!("include/stored_f32.wgsl")),
+    ("stored_packed", include_str!("include/stored_packed.wgsl")),
     ("workgroup_max", include_str!("include/workgroup_max.wgsl")),
     ("workgroup_sum", include_str!("include/workgroup_sum.wgsl")),
 ];
@@ -46,14 +54,29 @@ fn include_names() -> String {
     INCLUDES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// The variant's WGSL, ready for naga.
-pub fn expand(variant: &Variant) -> Result<String, SourceError> {
+/// The includes that an import's name stands for.
+fn includes(name: &str, form: Form) -> Vec<&str> {
+    match (name, form.precision) {
+        ("stored", Precision::F32) => vec!["stored_f32"],
+        ("stored", _) => vec!["round_to_half", if form.packed { "stored_packed" } else { "stored_f16" }],
+        ("result", Precision::F16) => vec!["result_stored"],
+        ("result", _) => vec!["result_f32"],
+        _ => vec![name],
+    }
+}
+
+/// The variant's WGSL in this form, ready for naga.
+pub fn expand(variant: &Variant, form: Form) -> Result<String, SourceError> {
     let mut text = String::with_capacity(variant.wgsl.len());
+    if form.native() {
+        // In front of everything, and on the first line: diagnostics keep the file's line numbers.
+        text.push_str("enable f16; ");
+    }
     let mut appended = String::new();
     let mut replaced = vec![0; variant.consts.len()];
     for line in variant.wgsl.lines() {
         if let Some(names) = line.strip_prefix("#import ") {
-            for name in names.split(',').map(str::trim) {
+            for name in names.split(',').flat_map(|name| includes(name.trim(), form)) {
                 let Some((_, include)) = INCLUDES.iter().find(|(known, _)| *known == name) else {
                     return Err(SourceError::Import { name: name.to_owned(), variant: variant.name });
                 };

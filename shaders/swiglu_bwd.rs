@@ -15,7 +15,13 @@ const CHUNK: usize = 1 << 13;
 /// See the module.
 pub static CARD: Card = Card {
     name: "swiglu_bwd",
-    args: &[read("gate", &["N"]), read("up", &["N"]), read("dy", &["N"]), write("dgate", &["N"]), write("dup", &["N"])],
+    args: &[
+        read("gate", &["N"]).half(),
+        read("up", &["N"]).half(),
+        read("dy", &["N"]).half(),
+        write("dgate", &["N"]).half(),
+        write("dup", &["N"]).half(),
+    ],
     params: &[Param::Dim("N")],
     variants: &[
         Variant {

@@ -10,7 +10,7 @@ const CHUNK: usize = 1 << 13;
 /// See the module.
 pub static CARD: Card = Card {
     name: "swiglu_fwd",
-    args: &[read("gate", &["N"]), read("up", &["N"]), write("y", &["N"])],
+    args: &[read("gate", &["N"]).half(), read("up", &["N"]).half(), write("y", &["N"]).half()],
     params: &[Param::Dim("N")],
     variants: &[
         Variant {

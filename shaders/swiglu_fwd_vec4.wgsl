@@ -1,6 +1,6 @@
 // y[i] = silu(gate[i]) up[i],   silu(x) = x sigmoid(x)        (Shazeer 2020, eq. 5)
 // A workgroup owns 256 elements, a lane four of them. N is a multiple of 4.
-#import grid, sigmoid
+#import grid, sigmoid, stored
 
 struct Params {
     groups: u32,
@@ -8,9 +8,9 @@ struct Params {
     N: u32,
 }
 
-@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;     // (N)
-@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>;       // (N)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (N)
+@group(0) @binding(0) var<storage, read> gate: array<Stored4>;       // (N)
+@group(0) @binding(1) var<storage, read> up: array<Stored4>;         // (N)
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;    // (N)
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -21,6 +21,6 @@ fn swiglu_fwd(
 ) {
     let i = group_index(workgroup, grid, params.group_offset) * 64u + lane;
     if i >= params.N / 4u { return; } // the last group's tail, and the fold's overshoot
-    let g = gate[i];
-    y[i] = g * sigmoid4(g) * up[i];
+    let g = widen(gate[i]);
+    y[i] = narrow(g * sigmoid4(g) * widen(up[i]));
 }

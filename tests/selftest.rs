@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evenkeel_shaders::{
-    Card, Case, CpuArgs, Fill, Param, Params, Values, Variant, expand, magnitude_median, rational_bwd_coefficients,
-    rational_bwd_x, rational_fwd, read, segment_moments, segment_rescale, segment_statistics, segment_sum, write,
+    Card, Case, CpuArgs, Fill, Form, Param, Params, Values, Variant, expand, magnitude_median,
+    rational_bwd_coefficients, rational_bwd_x, rational_fwd, read, segment_moments, segment_rescale,
+    segment_statistics, segment_sum, write,
 };
 use evenkeel_tests::{Stage, Subject};
 
@@ -361,7 +362,7 @@ fn wrong_gradients_are_caught() {
 #[track_caller]
 fn rewritten(card: &'static Card, variant: &str, from: &str, to: &str) -> Card {
     let variant = card.variants.iter().find(|known| known.name == variant).unwrap();
-    let text = expand(variant).unwrap();
+    let text = expand(variant, Form::F32).unwrap();
     assert!(text.contains(from), "{} has no `{from}`", card.name);
     let wgsl = Box::leak(text.replacen(from, to, 1).into_boxed_str());
     Card { variants: leak(vec![Variant { wgsl, ..*variant }]), ..*card }

@@ -4,9 +4,9 @@
 
 use std::{collections::HashSet, error::Error, time::Duration};
 
-use evenkeel_gpu::Gpu;
+use evenkeel_gpu::{Gpu, Kernel};
 use evenkeel_schedule::Phase;
-use evenkeel_shaders::{CARDS, Card, DType, Params, Variant};
+use evenkeel_shaders::{CARDS, Card, DType, Params, Precision, Variant};
 use evenkeel_train::{
     Compute, Setup,
     settings::{Settings, Sources},
@@ -33,7 +33,7 @@ impl Row {
     }
 
     fn gigabytes(&self) -> f64 {
-        self.card.bytes(&self.params) as f64 / self.seconds / 1e9
+        self.card.bytes(&self.params, Precision::F32) as f64 / self.seconds / 1e9
     }
 }
 
@@ -121,7 +121,7 @@ fn shapes(preset: &str) -> Result<Vec<(&'static Card, Params)>, Box<dyn Error>> 
 }
 
 async fn time(gpu: &Gpu, card: &'static Card, params: &Params, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
-    let used = card.variant(&gpu.profile(), params).map(|variant| variant.name);
+    let used = card.variant(&gpu.profile(), params, Precision::F32).map(|variant| variant.name);
     // Small numbers: nothing overflows, and zeros are no shortcut for a processor. Indices are zeros.
     let fill = |arg: &evenkeel_shaders::Arg| -> Vec<u8> {
         let number = |i: usize| 0.01 * ((i % 97) as f32 - 48.0);
@@ -130,7 +130,7 @@ async fn time(gpu: &Gpu, card: &'static Card, params: &Params, rows: &mut Vec<Ro
     };
     let arguments: Vec<_> = card.args.iter().map(fill).collect();
     for variant in card.variants.iter().filter(|variant| variant.runs(&gpu.profile(), params)) {
-        let mut times = gpu.time_dispatch(card, variant, params, &arguments, SAMPLES, PATIENCE).await?;
+        let mut times = gpu.time_dispatch(Kernel::f32(card, variant), params, &arguments, SAMPLES, PATIENCE).await?;
         times.sort_by(f64::total_cmp);
         let seconds = times[times.len() / 2];
         rows.push(Row { card, variant, params: params.clone(), used: used == Some(variant.name), seconds });

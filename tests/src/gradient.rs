@@ -59,7 +59,7 @@ impl<'a> Chain<'a> {
         case: &'a Case,
         random: &mut Random,
     ) -> Result<Self, String> {
-        let values = draw(backward, Some(forward), case, random, |value| value)?;
+        let values = draw(backward, Some(forward), case, random, &|_, value| value)?;
         let params = reference_params(backward, Some(forward), case)?;
         Ok(Self { forward, backward, case, params, values })
     }
@@ -159,7 +159,7 @@ impl<'a> Chain<'a> {
 
     fn loss(&self, mut values: Values) -> f64 {
         // Arguments that follow from others follow their shift too; an error here is draw's, and it had none.
-        if derive(self.case, &self.params, inputs(self.forward), &mut values, |value| value).is_err() {
+        if derive(self.case, &self.params, inputs(self.forward), &mut values, &|_, value| value).is_err() {
             return f64::NAN;
         }
         let outputs = (self.forward.reference)(&self.params, &values);

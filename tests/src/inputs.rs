@@ -3,6 +3,7 @@
 use std::env;
 
 use evenkeel_shaders::{Access, Arg, Card, Case, DType, Fill, Params, Value, Values};
+use half::f16;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -63,13 +64,13 @@ pub(crate) fn params(card: &Card, case: &Case, accumulate: bool) -> Result<Param
 /// Plain fills come first. Where the card computes a gradient, arguments that are named like the forward card's outputs
 /// then hold what the forward's reference gives, so that a saved log-sum-exp belongs to its scores.
 ///
-/// `store` is what memory makes of a number: [`as_f32`], or nothing where only references are compared.
+/// `store` is what memory makes of an argument's number, or nothing where only references are compared.
 pub(crate) fn draw(
     card: &'static Card,
     forward: Option<&'static Card>,
     case: &Case,
     random: &mut Random,
-    store: fn(f64) -> f64,
+    store: &dyn Fn(&str, f64) -> f64,
 ) -> Result<Values, String> {
     let params = reference_params(card, forward, case)?;
     let computed: Vec<&Arg> = forward.map(outputs).unwrap_or_default();
@@ -84,10 +85,8 @@ pub(crate) fn draw(
     let mut values = Values::new();
     for arg in &wanted {
         if !matches!(fill_of(case, arg), Fill::Derived(_)) {
-            values.insert(
-                arg.name,
-                plain(fill_of(case, arg), arg, arg.len(&params), random)?.into_iter().map(store).collect(),
-            );
+            let drawn = plain(fill_of(case, arg), arg, arg.len(&params), random)?;
+            values.insert(arg.name, drawn.into_iter().map(|value| store(arg.name, value)).collect());
         }
     }
     let is_fed = |arg: &&&Arg| forward.is_some_and(|forward| inputs(forward).any(|other| other.name == arg.name));
@@ -96,7 +95,7 @@ pub(crate) fn draw(
         for (name, value) in (forward.reference)(&params, &values) {
             // A tensor that the forward updates in place is not kept.
             if inputs(card).any(|arg| arg.name == name) && !inputs(forward).any(|arg| arg.name == name) {
-                values.insert(name, value.into_iter().map(store).collect());
+                values.insert(name, value.into_iter().map(|value| store(name, value)).collect());
             }
         }
     }
@@ -125,11 +124,11 @@ pub(crate) fn derive<'a>(
     params: &Params,
     args: impl Iterator<Item = &'a Arg>,
     values: &mut Values,
-    store: fn(f64) -> f64,
+    store: &dyn Fn(&str, f64) -> f64,
 ) -> Result<(), String> {
     for arg in args {
         if let Fill::Derived(compute) = fill_of(case, arg) {
-            let derived: Vec<f64> = compute(params, values).into_iter().map(store).collect();
+            let derived: Vec<f64> = compute(params, values).into_iter().map(|value| store(arg.name, value)).collect();
             if derived.len() != arg.len(params) {
                 return Err(format!(
                     "{}: expected {} derived values, got {}",
@@ -172,7 +171,10 @@ fn plain(fill: Fill, arg: &Arg, len: usize, random: &mut Random) -> Result<Vec<f
     Ok((0..len).map(|_| one()).collect())
 }
 
-/// A number as f32 holds it: kernel and reference see the same. Indices stay exact below 2^24.
-pub(crate) fn as_f32(value: f64) -> f64 {
-    f64::from(value as f32)
+/// A number as memory holds it: kernel and reference see the same. Indices stay exact below 2^24.
+pub(crate) fn as_stored(value: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => f64::from(f16::from_f64(value)),
+        DType::F32 | DType::U32 => f64::from(value as f32),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use evenkeel_shaders::{Card, Class, Device, Needs, Reflection, Variant, reflect};
+use evenkeel_shaders::{Card, Class, Device, Form, Needs, Precision, Reflection, Variant, reflect};
 use naga::{AddressSpace, Expression, Handle, Module, Scalar, ScalarKind, TypeInner, back, valid};
 
 use crate::uniformity::divergences;
@@ -18,8 +18,8 @@ const SUBGROUP_SIZES: [u32; 2] = [8, 32];
 /// Stage 1: the variants agree with the card, stay within the default limits and translate to every shading language.
 pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
     let mut faults = Vec::new();
-    for variant in card.variants {
-        let reflection = match reflect(card, variant) {
+    for (variant, form) in card.variants.iter().flat_map(|variant| forms(card, variant)) {
+        let reflection = match reflect(card, variant, form) {
             Ok(reflection) => reflection,
             Err(error) => {
                 faults.push(error.to_string());
@@ -31,7 +31,8 @@ pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
             Needs::Subgroup { .. } => &SUBGROUP_SIZES,
         };
         for &subgroup in sizes {
-            faults.extend(portable(&reflection, variant, subgroup).err().map(|e| format!("{}: {e}", variant.name)));
+            let result = portable(&reflection, variant, form, subgroup);
+            faults.extend(result.err().map(|error| format!("{}, {form:?}: {error}", variant.name)));
         }
     }
     let everywhere = card.variants.last().is_some_and(|last| {
@@ -44,7 +45,14 @@ pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
     faults
 }
 
-fn portable(reflection: &Reflection, variant: &Variant, subgroup: u32) -> Result<(), String> {
+/// All forms of a variant: half precision both as f16 and packed.
+fn forms(card: &Card, variant: &'static Variant) -> Vec<(&'static Variant, Form)> {
+    let half = |precision| [false, true].map(|packed| (variant, Form { precision, packed }));
+    let stored = card.precisions().into_iter().filter(|&p| p != Precision::F32 && variant.stores(p));
+    stored.flat_map(half).chain([(variant, Form::F32)]).collect()
+}
+
+fn portable(reflection: &Reflection, variant: &Variant, form: Form, subgroup: u32) -> Result<(), String> {
     if reflection.storage.len() > MAX_STORAGE_BINDINGS {
         return Err(format!("bindings: expected at most {MAX_STORAGE_BINDINGS}, got {}", reflection.storage.len()));
     }
@@ -64,16 +72,19 @@ fn portable(reflection: &Reflection, variant: &Variant, subgroup: u32) -> Result
     if bytes > MAX_WORKGROUP_BYTES {
         return Err(format!("workgroup memory: expected at most {MAX_WORKGROUP_BYTES} bytes, got {bytes}"));
     }
-    translate(&module, variant)
+    translate(&module, variant, form)
 }
 
 /// Validates for what the variant claims to need, and writes it in the languages it claims.
-fn translate(module: &Module, variant: &Variant) -> Result<(), String> {
-    let capabilities = match variant.needs {
+fn translate(module: &Module, variant: &Variant, form: Form) -> Result<(), String> {
+    let mut capabilities = match variant.needs {
         Needs::Nothing => valid::Capabilities::empty(),
         Needs::Subgroup { .. } => valid::Capabilities::SUBGROUP,
         Needs::SubgroupBarrier { .. } => valid::Capabilities::SUBGROUP | valid::Capabilities::SUBGROUP_BARRIER,
     };
+    capabilities.set(valid::Capabilities::SHADER_FLOAT16, form.native());
+    // pack2x16float: everywhere but in WebGL.
+    capabilities.set(valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32, form.packed);
     let info = valid::Validator::new(valid::ValidationFlags::all(), capabilities)
         .subgroup_stages(valid::ShaderStages::COMPUTE)
         .subgroup_operations(valid::SubgroupOperationSet::all())
@@ -89,7 +100,9 @@ fn translate(module: &Module, variant: &Variant) -> Result<(), String> {
             .map_err(|error| format!("MSL: {error}"))?;
     }
     if variant.backends.hlsl {
-        let options = back::hlsl::Options { shader_model: back::hlsl::ShaderModel::V6_0, ..Default::default() };
+        // 16-bit types begin with model 6.2.
+        let shader_model = if form.native() { back::hlsl::ShaderModel::V6_2 } else { back::hlsl::ShaderModel::V6_0 };
+        let options = back::hlsl::Options { shader_model, ..Default::default() };
         let (mut text, pipeline) = (String::new(), Default::default());
         back::hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(module, &info, None)
@@ -105,9 +118,9 @@ fn translate(module: &Module, variant: &Variant) -> Result<(), String> {
 /// Stage 2: nothing that naga lets pass and browsers, hardware or determinism do not, and nothing unused.
 pub(crate) fn lint_stage(card: &'static Card) -> Vec<String> {
     let mut faults = Vec::new();
-    for variant in card.variants {
+    for (variant, form) in card.variants.iter().flat_map(|variant| forms(card, variant)) {
         // A variant that does not reflect is stage 1's to report.
-        let Ok(reflection) = reflect(card, variant) else { continue };
+        let Ok(reflection) = reflect(card, variant, form) else { continue };
         faults.extend(lint(&reflection).into_iter().map(|fault| format!("{}: {fault}", variant.name)));
     }
     faults

@@ -1,8 +1,13 @@
 //! Stage 6: loops end where drivers still follow, and a grid may be split.
 
-use evenkeel_shaders::{Card, Class, Device, Variant};
+use evenkeel_gpu::Kernel;
+use evenkeel_shaders::{Class, Device};
 
-use crate::{Subject, check::Trial, device};
+use crate::{
+    Subject,
+    check::{Trial, label},
+    device,
+};
 
 /// lavapipe 22.3 ends the loops of an invocation after so many iterations, all of them summed, without a word.
 const MOST_ITERATIONS: u64 = 65_535;
@@ -29,7 +34,8 @@ pub(crate) fn loops_stage(subject: &Subject) -> Vec<String> {
             }
             let groups = (variant.groups)(&trial.params, &device);
             if groups > 1 && variant.able(&device) {
-                faults.extend(split(card, variant, trial));
+                let kernels = trial.kernels(card, variant).unwrap_or_default();
+                faults.extend(kernels.into_iter().filter_map(|kernel| split(kernel, trial)));
             }
         }
     }
@@ -37,9 +43,9 @@ pub(crate) fn loops_stage(subject: &Subject) -> Vec<String> {
 }
 
 /// A grid in pieces computes the same bits as in one. Stage 3 reports dispatches that fail.
-fn split(card: &'static Card, variant: &'static Variant, trial: &Trial) -> Option<String> {
-    let (Ok(whole), Ok(pieces)) = (trial.run(card, variant, 1), trial.run(card, variant, PIECES)) else { return None };
-    (whole != pieces).then(|| {
-        format!("{}, {}: expected the same bits from a grid in {PIECES} pieces, got others", variant.name, trial.label)
-    })
+fn split(kernel: Kernel, trial: &Trial) -> Option<String> {
+    let (Ok(whole), Ok(pieces)) = (trial.run(kernel, 1), trial.run(kernel, PIECES)) else { return None };
+    let name = label(kernel);
+    (whole != pieces)
+        .then(|| format!("{name}, {}: expected the same bits from a grid in {PIECES} pieces, got others", trial.label))
 }

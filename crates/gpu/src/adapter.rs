@@ -8,9 +8,10 @@ use wgpu::{Backend, Backends, DeviceType, Features, InstanceDescriptor, Instance
 use crate::{GpuError, error::one_line};
 
 /// Features that variants or measurements may use; none is needed.
-const OPTIONAL: [(Features, &str); 3] = [
+const OPTIONAL: [(Features, &str); 4] = [
     (Features::SUBGROUP, "subgroup"),
     (Features::SUBGROUP_BARRIER, "subgroup-barrier"),
+    (Features::SHADER_F16, "shader-f16"),
     (Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
 
@@ -58,6 +59,7 @@ impl AdapterSummary {
                 class,
                 subgroup_size: fixed.then_some(info.subgroup_min_size),
                 subgroup_barrier: features.contains(Features::SUBGROUP_BARRIER),
+                f16: features.contains(Features::SHADER_F16),
             },
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
             max_buffer_bytes: limits.max_buffer_size,

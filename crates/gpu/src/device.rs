@@ -130,6 +130,12 @@ impl Gpu {
         Self { time_limit, ..self }
     }
 
+    /// Computes as on a device whose shaders have no type f16: half precision is packed into words.
+    pub fn with_packed_halves(mut self) -> Self {
+        self.summary.device.f16 = false;
+        self
+    }
+
     /// The adapter, with the features and limits that this device was opened with.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.summary

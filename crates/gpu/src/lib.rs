@@ -26,5 +26,6 @@ pub use device::{AllocatorReport, Gpu};
 pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use executor::{GpuExecutor, Progress};
+pub use pipeline::Kernel;
 pub use readback::Readback;
 pub use self_test::self_test;

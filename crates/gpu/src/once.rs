@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use evenkeel_shaders::{Access, Card, Param, Params, Value, Variant};
+use evenkeel_shaders::{Access, Card, Param, Params, Value};
 use wgpu::BufferUsages;
 
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
     grid::{Piece, pieces},
     pace::SUBMIT_SECONDS,
     params,
-    pipeline::Pipeline,
+    pipeline::{Kernel, Pipeline},
     platform,
     wait::Signal,
 };
 
 impl Gpu {
-    /// Dispatches one variant. `arguments` are the bytes of the card's arguments, in its order; they may be longer than
+    /// Dispatches one kernel. `arguments` are the bytes of the card's arguments, in its order; they may be longer than
     /// the card says (guard words): everything that is given is bound, padded with zeros to a multiple of 16 bytes.
     /// Those that the card writes are read back in place. Contents of memory that is not given, such as the overshoot
     /// of the last workgroup, never show.
@@ -26,12 +26,11 @@ impl Gpu {
     /// [`GpuError::Arguments`] when an argument or a param is missing or too short, and whatever the device does wrong.
     pub async fn dispatch_once(
         &self,
-        card: &'static Card,
-        variant: &'static Variant,
+        kernel: Kernel,
         params: &Params,
         arguments: &mut [Vec<u8>],
     ) -> Result<(), GpuError> {
-        self.dispatch_in_pieces(card, variant, params, arguments, 1).await
+        self.dispatch_in_pieces(kernel, params, arguments, 1).await
     }
 
     /// As [`Gpu::dispatch_once`], with the grid split into so many dispatches (fewer where it has fewer workgroups).
@@ -40,15 +39,15 @@ impl Gpu {
     /// As there.
     pub async fn dispatch_in_pieces(
         &self,
-        card: &'static Card,
-        variant: &'static Variant,
+        kernel: Kernel,
         params: &Params,
         arguments: &mut [Vec<u8>],
         count: u32,
     ) -> Result<(), GpuError> {
-        check_arguments(card, variant, params, arguments)?;
-        let pipeline = self.pipeline(card, variant).await?;
-        let groups = self.groups(card, variant, params)?;
+        check_arguments(kernel, params, arguments)?;
+        let card = kernel.card;
+        let pipeline = self.pipeline(kernel).await?;
+        let groups = self.groups(kernel, params)?;
         let pieces = pieces(groups, groups.div_ceil(count.max(1)));
         let buffers = self.upload(card, arguments).await?;
         let uniforms = self.upload_params(card, &pipeline, params, groups, &pieces).await?;
@@ -78,7 +77,7 @@ impl Gpu {
         self.check()
     }
 
-    /// Seconds that one dispatch of a variant takes, from submits of as many dispatches as take about a twentieth of a
+    /// Seconds that one dispatch of a kernel takes, from submits of as many dispatches as take about a twentieth of a
     /// second: `samples` of them after two that do not count, or fewer where all together take `patience`; one at
     /// least. Arguments as in [`Gpu::dispatch_once`]; what a dispatch writes, the next one finds.
     ///
@@ -86,16 +85,16 @@ impl Gpu {
     /// As there.
     pub async fn time_dispatch(
         &self,
-        card: &'static Card,
-        variant: &'static Variant,
+        kernel: Kernel,
         params: &Params,
         arguments: &[Vec<u8>],
         samples: usize,
         patience: Duration,
     ) -> Result<Vec<f64>, GpuError> {
-        check_arguments(card, variant, params, arguments)?;
-        let pipeline = self.pipeline(card, variant).await?;
-        let groups = self.groups(card, variant, params)?;
+        check_arguments(kernel, params, arguments)?;
+        let card = kernel.card;
+        let pipeline = self.pipeline(kernel).await?;
+        let groups = self.groups(kernel, params)?;
         let pieces = pieces(groups, groups);
         let buffers = self.upload(card, arguments).await?;
         let uniforms = self.upload_params(card, &pipeline, params, groups, &pieces).await?;
@@ -130,12 +129,7 @@ impl Gpu {
     }
 
     /// Workgroups of the whole grid.
-    pub(crate) fn groups(
-        &self,
-        card: &'static Card,
-        variant: &'static Variant,
-        params: &Params,
-    ) -> Result<u32, GpuError> {
+    pub(crate) fn groups(&self, Kernel { card, variant, .. }: Kernel, params: &Params) -> Result<u32, GpuError> {
         let groups = (variant.groups)(params, &self.profile());
         u32::try_from(groups).map_err(|_| GpuError::Arguments {
             kernel: card.name,
@@ -205,8 +199,7 @@ fn padded(bytes: &[u8]) -> u64 {
 }
 
 fn check_arguments(
-    card: &'static Card,
-    variant: &'static Variant,
+    Kernel { card, variant, form }: Kernel,
     params: &Params,
     arguments: &[Vec<u8>],
 ) -> Result<(), GpuError> {
@@ -226,7 +219,7 @@ fn check_arguments(
         return wrong("arguments", card.args.len().to_string(), arguments.len().to_string());
     }
     for (arg, bytes) in card.args.iter().zip(arguments) {
-        let least = arg.len(params) * arg.dtype.size();
+        let least = arg.len(params) * arg.stored(form.precision).size();
         if bytes.len() < least {
             return wrong(arg.name, format!("{least} bytes"), bytes.len().to_string());
         }

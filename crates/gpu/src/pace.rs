@@ -3,7 +3,8 @@
 //! Watchdogs (two seconds on Windows, some more on macOS) end a device whose dispatch runs too long, and the estimate
 //! must hold before anything was measured: its rates are those of slow devices of a class with untuned kernels.
 
-use evenkeel_shaders::{Card, Class, Params};
+use evenkeel_schedule::Step;
+use evenkeel_shaders::Class;
 
 /// Longest dispatch by the uncorrected estimate, in seconds; a grid that may take longer is split.
 pub(crate) const DISPATCH_SECONDS: f64 = 0.05;
@@ -13,14 +14,14 @@ pub(crate) const DISPATCH_SECONDS: f64 = 0.05;
 pub(crate) const SUBMIT_SECONDS: f64 = 0.05;
 
 /// The uncorrected estimate for a step.
-pub(crate) fn estimate(card: &Card, params: &Params, class: Class) -> f64 {
+pub(crate) fn estimate(step: &Step, class: Class) -> f64 {
     let (flops_per_second, bytes_per_second) = match class {
         // No watchdog here, and every dispatch costs 50 us: 4 Gflop/s would be 0.1 of what lavapipe reaches on 2 cores.
         Class::Software => (4e9, 2e9),
         Class::Integrated => (20e9, 10e9),
         Class::Discrete => (200e9, 50e9),
     };
-    (card.flops)(params) as f64 / flops_per_second + card.bytes(params) as f64 / bytes_per_second
+    step.flops() as f64 / flops_per_second + step.bytes() as f64 / bytes_per_second
 }
 
 /// Measured time over estimated time, of the last submits.

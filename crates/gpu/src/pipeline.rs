@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use evenkeel_shaders::{Card, Needs, Reflection, Variant, reflect};
+use evenkeel_shaders::{Card, Form, Needs, Reflection, Variant, reflect};
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, BufferUsages, ShaderStages};
 
 use crate::{
@@ -17,10 +17,28 @@ use crate::{
 };
 
 /// By the addresses of card and variant: broken copies of a kernel in a test share its names.
-pub(crate) type PipelineCache = HashMap<(usize, usize), Arc<Pipeline>>;
+pub(crate) type PipelineCache = HashMap<(usize, usize, Form), Arc<Pipeline>>;
 
-fn key(card: &'static Card, variant: &'static Variant) -> (usize, usize) {
-    (ptr::from_ref(card).addr(), ptr::from_ref(variant).addr())
+/// What is compiled: one variant of a kernel, in one form.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Kernel.
+    pub card: &'static Card,
+    /// Of the card's.
+    pub variant: &'static Variant,
+    /// What it stores in half precision.
+    pub form: Form,
+}
+
+impl Kernel {
+    /// A variant that stores nothing in half precision.
+    pub fn f32(card: &'static Card, variant: &'static Variant) -> Self {
+        Self { card, variant, form: Form::F32 }
+    }
+
+    fn key(&self) -> (usize, usize, Form) {
+        (ptr::from_ref(self.card).addr(), ptr::from_ref(self.variant).addr(), self.form)
+    }
 }
 
 /// A compiled variant.
@@ -58,17 +76,13 @@ impl Gpu {
     ///
     /// # Errors
     /// The first one that any variant gives; what compiled stays.
-    pub async fn compile(
-        &self,
-        kernels: &[(&'static Card, &'static Variant)],
-        mut progress: impl FnMut(usize, usize),
-    ) -> Result<(), GpuError> {
+    pub async fn compile(&self, kernels: &[Kernel], mut progress: impl FnMut(usize, usize)) -> Result<(), GpuError> {
         self.check()?;
         let mut missing = Vec::new();
-        for &(card, variant) in kernels {
-            let known = self.cached(card, variant).is_some();
-            if !known && !missing.iter().any(|&(c, v)| key(c, v) == key(card, variant)) {
-                missing.push((card, variant));
+        for &kernel in kernels {
+            let known = self.cached(kernel).is_some();
+            if !known && !missing.iter().any(|other: &Kernel| other.key() == kernel.key()) {
+                missing.push(kernel);
             }
         }
         // Compiling and warming up are halves of the work.
@@ -78,38 +92,44 @@ impl Gpu {
             halves += 1;
             progress(halves / 2, total);
         };
-        let created = platform::parallel(total, |i| self.create(missing[i].0, missing[i].1), &mut half);
-        for ((card, variant), created) in missing.into_iter().zip(created) {
+        let created = platform::parallel(total, |i| self.create(missing[i]), &mut half);
+        for (kernel, created) in missing.into_iter().zip(created) {
             let Some(created) = created else { continue };
             let (pipeline, outcome) = created?;
             outcome.await?;
-            self.warm_up(card.name, &pipeline).await?;
+            self.warm_up(kernel.card.name, &pipeline).await?;
             half();
             let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.insert(key(card, variant), Arc::new(pipeline));
+            cache.insert(kernel.key(), Arc::new(pipeline));
         }
         Ok(())
     }
 
-    fn cached(&self, card: &'static Card, variant: &'static Variant) -> Option<Arc<Pipeline>> {
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key(card, variant)).cloned()
+    fn cached(&self, kernel: Kernel) -> Option<Arc<Pipeline>> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&kernel.key()).cloned()
     }
 
     /// The pipeline of a variant, compiled at the first call.
-    pub(crate) async fn pipeline(
-        &self,
-        card: &'static Card,
-        variant: &'static Variant,
-    ) -> Result<Arc<Pipeline>, GpuError> {
-        if self.cached(card, variant).is_none() {
-            self.compile(&[(card, variant)], |_, _| ()).await?;
+    pub(crate) async fn pipeline(&self, kernel: Kernel) -> Result<Arc<Pipeline>, GpuError> {
+        if self.cached(kernel).is_none() {
+            self.compile(&[kernel], |_, _| ()).await?;
         }
-        self.cached(card, variant).ok_or_else(|| self.refused(card.name, "the compiler ended early".to_owned()))
+        let ended = || self.refused(kernel.card.name, "the compiler ended early".to_owned());
+        self.cached(kernel).ok_or_else(ended)
     }
 
     /// Needs that the device does not meet are named before any driver sees the kernel.
-    fn create(&self, card: &'static Card, variant: &'static Variant) -> Result<(Pipeline, Outcome), GpuError> {
-        let reflection = reflect(card, variant)?;
+    fn create(&self, Kernel { card, variant, form }: Kernel) -> Result<(Pipeline, Outcome), GpuError> {
+        let unsupported = |feature| GpuError::Unsupported {
+            kernel: card.name,
+            variant: variant.name,
+            feature,
+            adapter: self.summary.to_string(),
+        };
+        if form.native() && !self.device.features().contains(wgpu::Features::SHADER_F16) {
+            return Err(unsupported("shader-f16".to_owned()));
+        }
+        let reflection = reflect(card, variant, form)?;
         let wants_size = reflection.module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some("SUBGROUP"));
         let size = self.profile().subgroup_size;
         let lanes = match variant.needs {
@@ -118,12 +138,7 @@ impl Gpu {
             Needs::Nothing => wants_size.then_some(1..=u32::MAX),
         };
         if let Some(lanes) = lanes.filter(|lanes| !size.is_some_and(|size| lanes.contains(&size))) {
-            return Err(GpuError::Unsupported {
-                kernel: card.name,
-                variant: variant.name,
-                feature: format!("subgroups of a fixed size in {}..={}", lanes.start(), lanes.end()),
-                adapter: self.summary.to_string(),
-            });
+            return Err(unsupported(format!("subgroups of a fixed size in {}..={}", lanes.start(), lanes.end())));
         }
         let mut constants = variant.overrides.to_vec();
         if let Some(size) = size.filter(|_| wants_size) {
@@ -200,7 +215,7 @@ impl Gpu {
 fn layout_entries(reflection: &Reflection) -> Vec<BindGroupLayoutEntry> {
     let storage = reflection.storage.iter().map(|binding| {
         // The stride of an array of three-component vectors is that of four.
-        let stride = 4 * binding.element.width.next_power_of_two();
+        let stride = binding.element.dtype.size() as u32 * binding.element.width.next_power_of_two();
         (BufferBindingType::Storage { read_only: !binding.writable }, stride)
     });
     let bindings = storage.chain([(BufferBindingType::Uniform, reflection.params_size)]);

@@ -1,7 +1,7 @@
 //! A schedule on a device: all memory allocated, all pipelines compiled, everything bound, before the first step.
 
 use evenkeel_schedule::{Schedule, Step};
-use evenkeel_shaders::Variant;
+use evenkeel_shaders::Form;
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     grid::{Piece, pieces},
     pace::{DISPATCH_SECONDS, estimate},
     params,
-    pipeline::Pipeline,
+    pipeline::{Kernel, Pipeline},
     wait::Signal,
 };
 
@@ -53,16 +53,14 @@ impl Plan {
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, GpuError> {
         let buffers = allocate(gpu, schedule).await?;
-        let variants = schedule.steps().iter().map(|step| variant(gpu, step)).collect::<Result<Vec<_>, _>>()?;
-        let kernels: Vec<_> =
-            schedule.steps().iter().zip(&variants).map(|(step, variant)| (step.card, *variant)).collect();
+        let kernels = schedule.steps().iter().map(|step| kernel(gpu, step)).collect::<Result<Vec<_>, _>>()?;
         gpu.compile(&kernels, progress).await?;
         let mut uniform = Vec::new();
         let mut parts = Vec::new();
         let mut first_of_step = vec![0];
-        for (step, variant) in schedule.steps().iter().zip(&variants) {
-            let pipeline = gpu.pipeline(step.card, variant).await?;
-            split(gpu, step, variant, &pipeline, &mut uniform, &mut parts)?;
+        for (step, kernel) in schedule.steps().iter().zip(&kernels) {
+            let pipeline = gpu.pipeline(*kernel).await?;
+            split(gpu, step, *kernel, &pipeline, &mut uniform, &mut parts)?;
             first_of_step.push(parts.len());
         }
         let uniform = upload(gpu, uniform).await?;
@@ -74,13 +72,15 @@ impl Plan {
     }
 }
 
-fn variant(gpu: &Gpu, step: &Step) -> Result<&'static Variant, GpuError> {
-    step.card.variant(&gpu.profile(), &step.params).ok_or_else(|| GpuError::Unsupported {
-        kernel: step.card.name,
-        variant: "all variants",
-        feature: format!("one for {}", step.params),
-        adapter: gpu.summary.to_string(),
-    })
+fn kernel(gpu: &Gpu, step: &Step) -> Result<Kernel, GpuError> {
+    let variant =
+        step.card.variant(&gpu.profile(), &step.params, step.precision).ok_or_else(|| GpuError::Unsupported {
+            kernel: step.card.name,
+            variant: "all variants",
+            feature: format!("one for {} in {}", step.params, step.precision),
+            adapter: gpu.summary.to_string(),
+        })?;
+    Ok(Kernel { card: step.card, variant, form: Form::of(step.precision, &gpu.profile()) })
 }
 
 /// All planned memory, zeroed, so that the driver has really given it.
@@ -110,13 +110,13 @@ async fn allocate(gpu: &Gpu, schedule: &Schedule) -> Result<Vec<Buffer>, GpuErro
 fn split<'a>(
     gpu: &Gpu,
     step: &'a Step,
-    variant: &'static Variant,
+    kernel: Kernel,
     pipeline: &std::sync::Arc<Pipeline>,
     uniform: &mut Vec<u8>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), GpuError> {
-    let groups = gpu.groups(step.card, variant, &step.params)?;
-    let seconds = estimate(step.card, &step.params, gpu.profile().class);
+    let groups = gpu.groups(kernel, &step.params)?;
+    let seconds = estimate(step, gpu.profile().class);
     let count = (seconds / DISPATCH_SECONDS).ceil().clamp(1.0, f64::from(groups.max(1)));
     for piece in pieces(groups, groups.div_ceil(count as u32)) {
         let slot = uniform.len().next_multiple_of(gpu.limits.min_uniform_buffer_offset_alignment as usize);

@@ -4,7 +4,7 @@
 
 use evenkeel_shaders::{Arg, Card, Param, Params, Values, Variant, read, write};
 
-use crate::{Gpu, GpuError};
+use crate::{Gpu, GpuError, Kernel};
 
 /// A tree through workgroup memory: a barrier that does not hold shows here.
 static REDUCTION: Card = Card {
@@ -169,7 +169,7 @@ async fn try_card(gpu: &Gpu, card: &'static Card, params: Params, test: &'static
         arguments.push(bytemuck::cast_slice(&numbers).to_vec());
         values.insert(arg.name, numbers.into_iter().map(f64::from).collect());
     }
-    gpu.dispatch_once(card, &card.variants[0], &params, &mut arguments).await?;
+    gpu.dispatch_once(Kernel::f32(card, &card.variants[0]), &params, &mut arguments).await?;
     let expected = (card.reference)(&params, &values);
     for (arg, bytes) in card.args.iter().zip(&arguments) {
         let Some(expected) = expected.get(arg.name) else { continue };

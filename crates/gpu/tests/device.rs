@@ -4,8 +4,8 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use evenkeel_gpu::{Gpu, GpuError, adapters, select};
-use evenkeel_shaders::{Arg, Card, Class, Param, Params, Values, Variant, read_write, rms_norm_fwd};
+use evenkeel_gpu::{Gpu, GpuError, Kernel, adapters, select};
+use evenkeel_shaders::{Arg, Card, Class, Param, Params, Precision, Values, Variant, read_write, rms_norm_fwd};
 use pollster::block_on;
 
 fn gpu() -> &'static Gpu {
@@ -94,8 +94,8 @@ fn dispatch_computes_the_reference() {
         let with_guard = |values: &[f32]| bytes(&[values, &guard].concat());
         let mut arguments = [with_guard(&x), with_guard(&w), with_guard(&vec![f32::NAN; rows * channels])];
         let card = &rms_norm_fwd::CARD;
-        let variant = card.variant(&gpu().profile(), &case.params).unwrap();
-        block_on(gpu().dispatch_once(card, variant, &case.params, &mut arguments)).unwrap();
+        let variant = card.variant(&gpu().profile(), &case.params, Precision::F32).unwrap();
+        block_on(gpu().dispatch_once(Kernel::f32(card, variant), &case.params, &mut arguments)).unwrap();
         let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
         let expected = (card.reference)(&case.params, &Values::from([("x", wide(&x)), ("w", wide(&w))]));
         let got = floats(&arguments[2]);
@@ -114,7 +114,13 @@ fn grids_fold_and_split() {
     for (elements, count) in [(1, 1), (5, 3), (5, 9), (65_535, 1), (65_537, 1), (200_005, 1), (200_005, 3)] {
         let params = Params::dims([("R", elements)]);
         let mut arguments = [bytes(&vec![0.5; elements + 2])];
-        block_on(gpu().dispatch_in_pieces(&INCREMENT, &INCREMENT.variants[0], &params, &mut arguments, count)).unwrap();
+        block_on(gpu().dispatch_in_pieces(
+            Kernel::f32(&INCREMENT, &INCREMENT.variants[0]),
+            &params,
+            &mut arguments,
+            count,
+        ))
+        .unwrap();
         let got = floats(&arguments[0]);
         assert!(got[..elements].iter().all(|&x| x == 1.5), "{elements} elements in {count} pieces");
         assert_eq!(got[elements..], [0.5, 0.5]);
@@ -124,7 +130,9 @@ fn grids_fold_and_split() {
 #[test]
 fn wrong_arguments_are_named() {
     let call = |params: &Params, arguments: &mut [Vec<u8>]| {
-        block_on(gpu().dispatch_once(&INCREMENT, &INCREMENT.variants[0], params, arguments)).unwrap_err().to_string()
+        block_on(gpu().dispatch_once(Kernel::f32(&INCREMENT, &INCREMENT.variants[0]), params, arguments))
+            .unwrap_err()
+            .to_string()
     };
     let five = Params::dims([("R", 5)]);
     assert_eq!(call(&five, &mut [vec![0; 16]]), "increment: x: expected 20 bytes, got 16");
@@ -139,7 +147,8 @@ fn refused_pipeline_is_an_error() {
     let mut arguments = [vec![0; 20]];
     let params = Params::dims([("R", 5)]);
     let card = &UNKNOWN_OVERRIDE;
-    let error = block_on(gpu().dispatch_once(card, &card.variants[0], &params, &mut arguments)).unwrap_err();
+    let error =
+        block_on(gpu().dispatch_once(Kernel::f32(card, &card.variants[0]), &params, &mut arguments)).unwrap_err();
     assert!(matches!(error, GpuError::Refused { .. }), "{error}");
     assert!(!error.to_string().contains('\n'), "{error}");
 }
@@ -150,10 +159,11 @@ fn hung_device_is_an_error() {
     let hasty = Gpu::from_host(gpu().device().clone(), gpu().queue().clone()).with_time_limit(Duration::ZERO);
     let elements = 1_000_000;
     let (params, mut arguments) = (Params::dims([("R", elements)]), [vec![0; elements * 4]]);
-    let error = block_on(hasty.dispatch_once(&INCREMENT, &INCREMENT.variants[0], &params, &mut arguments)).unwrap_err();
+    let error = block_on(hasty.dispatch_once(Kernel::f32(&INCREMENT, &INCREMENT.variants[0]), &params, &mut arguments))
+        .unwrap_err();
     assert!(matches!(error, GpuError::Timeout { .. }), "{error}");
     let (params, mut arguments) = (Params::dims([("R", 1)]), [bytes(&[0.5])]);
-    block_on(gpu().dispatch_once(&INCREMENT, &INCREMENT.variants[0], &params, &mut arguments)).unwrap();
+    block_on(gpu().dispatch_once(Kernel::f32(&INCREMENT, &INCREMENT.variants[0]), &params, &mut arguments)).unwrap();
     assert_eq!(floats(&arguments[0]), [1.5]);
 }
 
@@ -162,7 +172,9 @@ fn hung_device_is_an_error() {
 fn destroyed_device_is_an_error() {
     let gpu = open().unwrap();
     let params = Params::dims([("R", 5)]);
-    let call = |gpu: &Gpu| block_on(gpu.dispatch_once(&INCREMENT, &INCREMENT.variants[0], &params, &mut [vec![0; 20]]));
+    let call = |gpu: &Gpu| {
+        block_on(gpu.dispatch_once(Kernel::f32(&INCREMENT, &INCREMENT.variants[0]), &params, &mut [vec![0; 20]]))
+    };
     call(&gpu).unwrap();
     gpu.device().destroy();
     for _ in 0..2 {
@@ -178,7 +190,9 @@ fn host_device_computes_and_its_loss_is_an_error() {
     let gpu = Gpu::from_host(host.device().clone(), host.queue().clone());
     assert_eq!(gpu.adapter(), host.adapter());
     let params = Params::dims([("R", 5)]);
-    let call = |gpu: &Gpu| block_on(gpu.dispatch_once(&INCREMENT, &INCREMENT.variants[0], &params, &mut [vec![0; 20]]));
+    let call = |gpu: &Gpu| {
+        block_on(gpu.dispatch_once(Kernel::f32(&INCREMENT, &INCREMENT.variants[0]), &params, &mut [vec![0; 20]]))
+    };
     call(&gpu).unwrap();
     gpu.device().destroy();
     for _ in 0..2 {

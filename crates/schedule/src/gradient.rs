@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use evenkeel_shaders::{Card, Params, accumulate};
 
-use crate::{DType, Operand, Phase, Recorder, Role, ScheduleError, TensorId, View};
+use crate::{Operand, Phase, Recorder, Role, ScheduleError, TensorId, View};
 
 type Backward = Box<dyn FnOnce(&mut Recorder) -> Result<(), ScheduleError>>;
 
@@ -168,7 +168,7 @@ impl Recorder {
         let tensor = self.tensor(x).clone();
         let shape: Vec<_> = tensor.shape.iter().map(|dim| (dim.name, dim.extent)).collect();
         let outer = self.swap_scope(Vec::new());
-        let gradient = self.new_tensor(&format!("{}.grad", tensor.name), Role::Activation, DType::F32, &shape);
+        let gradient = self.new_tensor(&format!("{}.grad", tensor.name), Role::Activation, tensor.dtype, &shape);
         self.swap_scope(outer);
         gradient
     }
@@ -226,8 +226,8 @@ impl Recorder {
 
     /// Scratch of the shape of `x`.
     fn discard(&mut self, x: TensorId) -> Result<View, ScheduleError> {
-        let len = self.tensor(x).len();
-        let tensor = self.scratch("contribution", &[("N", len)])?;
+        let (len, dtype) = (self.tensor(x).len(), self.tensor(x).dtype);
+        let tensor = self.new_tensor("contribution", Role::Scratch, dtype, &[("N", len)])?;
         Ok(self.whole(tensor))
     }
 

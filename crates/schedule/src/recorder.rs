@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use evenkeel_shaders::{Access, Card, Param, Params, Value};
+use evenkeel_shaders::{Access, Card, Device, Half, Param, Params, Precision, Value};
 
 use crate::{
     DType, Dim, Memory, Operand, Phase, Role, Schedule, ScheduleError, Step, Tensor, TensorId, View, arena::Arenas,
@@ -193,7 +193,8 @@ impl Recorder {
             return Err(self.fault(card.name, "the card's params", unknown.to_owned()));
         }
         let params = complete(card, &params, bound.accumulate);
-        let step = Step { phase: self.phase, scope: self.scope_name(), card, params, views: bound.views };
+        let precision = self.precision(card, &bound.views);
+        let step = Step { phase: self.phase, scope: self.scope_name(), card, params, views: bound.views, precision };
         self.check(&step)?;
         if step.accesses().any(|(access, view)| access != Access::Write && self.wants_gradient(view.tensor)) {
             for (access, view) in step.accesses() {
@@ -207,6 +208,21 @@ impl Recorder {
             self.add_into(from, into)?;
         }
         Ok(())
+    }
+
+    /// What is in half precision, by the first operand and the first result that can be; [`Recorder::check`] holds the
+    /// others to it.
+    fn precision(&self, card: &Card, views: &[View]) -> Precision {
+        let is_half = |wanted| {
+            let found = card.args.iter().zip(views).find(|(arg, _)| arg.half == wanted);
+            found.is_some_and(|(_, view)| self.tensor(view.tensor).dtype == DType::F16)
+        };
+        let whole_result = card.args.iter().any(|arg| arg.half == Half::Result) && !is_half(Half::Result);
+        match (is_half(Half::Operand), whole_result) {
+            (false, _) => Precision::F32,
+            (true, false) => Precision::F16,
+            (true, true) => Precision::F16Operands,
+        }
     }
 
     fn check(&self, step: &Step) -> Result<(), ScheduleError> {
@@ -244,12 +260,17 @@ impl Recorder {
                     scope: step.scope.clone(),
                 });
             }
-            if arg.dtype != tensor.dtype {
-                return fault(arg.name, format!("{:?}", arg.dtype), format!("{:?} {tensor}", tensor.dtype));
+            let dtype = arg.stored(step.precision);
+            if dtype != tensor.dtype {
+                return fault(arg.name, format!("{dtype:?}"), format!("{:?} {tensor}", tensor.dtype));
             }
-            if !view.offset.is_multiple_of(View::ALIGNMENT) {
-                return fault(arg.name, format!("an offset in multiples of {}", View::ALIGNMENT), format!("{view:?}"));
+            let alignment = View::alignment(dtype);
+            if !view.offset.is_multiple_of(alignment) {
+                return fault(arg.name, format!("an offset in multiples of {alignment}"), format!("{view:?}"));
             }
+        }
+        if step.card.variant(&Device::PORTABLE, &step.params, step.precision).is_none() {
+            return fault("half precision", "extents in whole fours".to_owned(), step.params.to_string());
         }
         self.check_aliases(step)
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use evenkeel_shaders::{Access, Card, Params};
+use evenkeel_shaders::{Access, Card, DType, Params, Precision};
 
 use crate::{Memory, ScheduleError, Tensor, TensorId};
 
@@ -48,7 +48,7 @@ impl fmt::Display for Phase {
 pub enum Operand {
     /// A whole tensor.
     Whole(TensorId),
-    /// Elements `offset..offset + len` of a tensor; the offset is a multiple of [`View::ALIGNMENT`].
+    /// Elements `offset..offset + len` of a tensor; the offset is a multiple of [`View::alignment`].
     Part {
         /// Tensor.
         tensor: TensorId,
@@ -80,9 +80,14 @@ pub struct View {
 }
 
 impl View {
+    /// Views begin at multiples of this many elements of four bytes.
+    pub const ALIGNMENT: usize = Self::alignment(DType::F32);
+
     /// Views begin at multiples of this many elements: 256 bytes, the storage offset alignment of
     /// `Limits::default()`.
-    pub const ALIGNMENT: usize = 64;
+    pub const fn alignment(dtype: DType) -> usize {
+        256 / dtype.size()
+    }
 }
 
 /// One kernel to run.
@@ -98,9 +103,21 @@ pub struct Step {
     pub params: Params,
     /// In the card's argument order.
     pub views: Vec<View>,
+    /// What of it is stored in half precision, by the dtypes of its tensors.
+    pub precision: Precision,
 }
 
 impl Step {
+    /// Floating-point operations, by the card.
+    pub fn flops(&self) -> u64 {
+        (self.card.flops)(&self.params)
+    }
+
+    /// Bytes read and written, with a perfect cache.
+    pub fn bytes(&self) -> u64 {
+        self.card.bytes(&self.params, self.precision)
+    }
+
     /// Argument accesses with their views.
     pub fn accesses(&self) -> impl Iterator<Item = (Access, View)> + '_ {
         self.card.args.iter().map(|arg| arg.access).zip(self.views.iter().copied())
@@ -175,6 +192,6 @@ impl Schedule {
 
     /// Floating-point operations of a phase, by the cards.
     pub fn flops(&self, phase: Phase) -> u64 {
-        self.steps[self.phase(phase)].iter().map(|step| (step.card.flops)(&step.params)).sum()
+        self.steps[self.phase(phase)].iter().map(Step::flops).sum()
     }
 }

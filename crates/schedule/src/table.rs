@@ -33,16 +33,18 @@ impl Table<'_> {
             chosen.map(|(_, view)| self.name(step, view)).collect::<Vec<_>>().join(" ")
         };
         let sign = if step.params.accumulates() { "+= " } else { "" };
-        let groups =
-            step.card.variant(&self.device, &step.params).map_or(0, |v| (v.groups)(&step.params, &self.device));
+        let groups = step
+            .card
+            .variant(&self.device, &step.params, step.precision)
+            .map_or(0, |v| (v.groups)(&step.params, &self.device));
         [
             step.scope.clone(),
             step.card.name.to_owned(),
             names(|access| access != Access::Write),
             format!("{sign}{}", names(|access| access != Access::Read)),
             groups.to_string(),
-            format!("{:.3}", (step.card.flops)(&step.params) as f64 / 1e6),
-            format!("{:.3}", step.card.bytes(&step.params) as f64 / 1e6),
+            format!("{:.3}", step.flops() as f64 / 1e6),
+            format!("{:.3}", step.bytes() as f64 / 1e6),
         ]
     }
 }

@@ -79,7 +79,7 @@ impl Profile {
             share.count += each;
             share.seconds += each * (time.ended - time.began);
             share.flops += each * (step.card.flops)(&step.params) as f64;
-            share.bytes += each * step.card.bytes(&step.params) as f64;
+            share.bytes += each * step.bytes() as f64;
         }
         let mut shares: Vec<_> = shares.into_iter().collect();
         shares.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
@@ -107,7 +107,7 @@ impl Profile {
                     "scope": step.scope,
                     "extents": step.params.to_string(),
                     "gflop_per_s": (step.card.flops)(&step.params) as f64 / seconds / 1e9,
-                    "gb_per_s": step.card.bytes(&step.params) as f64 / seconds / 1e9,
+                    "gb_per_s": step.bytes() as f64 / seconds / 1e9,
                 });
                 events.push(span(1, step.card.name, time.began, time.ended, args));
             }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use evenkeel_gpu::Kernel;
 use evenkeel_schedule::Phase;
-use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, matmul_nn, matmul_nt, matmul_tn, scale};
+use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, Precision, matmul_nn, matmul_nt, matmul_tn, scale};
 
 use crate::{
     Compute, Executor, Setup, TrainError, Trainer,
@@ -99,7 +100,8 @@ pub struct Ceilings {
 /// A device that is lost, or has too little memory for the copy.
 pub async fn ceilings(compute: &Compute) -> Result<Ceilings, TrainError> {
     let copied = Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0);
-    let copy_bytes_per_s = scale::CARD.bytes(&copied) as f64 / seconds(compute, &scale::CARD, &copied).await?;
+    let copy_bytes_per_s =
+        scale::CARD.bytes(&copied, Precision::F32) as f64 / seconds(compute, &scale::CARD, &copied).await?;
     let mut matmul_flop_per_s = 0.0_f64;
     for (card, stride) in
         [(&matmul_nn::CARD, "x_stride"), (&matmul_nt::CARD, "y_stride"), (&matmul_tn::CARD, "x_stride")]
@@ -118,9 +120,10 @@ async fn seconds(compute: &Compute, card: &'static Card, params: &Params) -> Res
     let mut times = match compute {
         Compute::Cpu => (0..SAMPLES).map(|_| on_cpu(card, params, &mut values)).collect(),
         Compute::Gpu(gpu) => {
-            let variant = card.variant(&gpu.profile(), params).ok_or(TrainError::Program { part: card.name })?;
+            let variant = card.variant(&gpu.profile(), params, Precision::F32);
+            let variant = variant.ok_or(TrainError::Program { part: card.name })?;
             let arguments: Vec<Vec<u8>> = values.iter().map(|values| bytemuck::cast_slice(values).to_vec()).collect();
-            gpu.time_dispatch(card, variant, params, &arguments, SAMPLES, PATIENCE).await?
+            gpu.time_dispatch(Kernel::f32(card, variant), params, &arguments, SAMPLES, PATIENCE).await?
         }
     };
     times.sort_by(f64::total_cmp);
