@@ -83,8 +83,8 @@ impl Product {
     }
 }
 
-/// Rows of a lane's tile in the texts that have a `const TM`: of `subgroup_broadcast` for many and for few rows, and of
-/// `direct`.
+/// Rows of a lane's tile in the texts that have a `const TM`: of `subgroup_broadcast` for many rows (in one or two arrays)
+/// and for few, and of `direct`.
 const BROADCAST_ROWS: u32 = 32;
 const BROADCAST_FEW_ROWS: u32 = 8;
 const DIRECT_ROWS: u32 = 8;
@@ -92,7 +92,7 @@ const DIRECT_ROWS: u32 = 8;
 /// A subgroup per workgroup; x goes through shuffles. For rows of whole vec4s, which `fits` tells.
 pub(crate) const fn subgroup_broadcast(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
     Variant {
-        consts: &[("TM", BROADCAST_ROWS)],
+        consts: &[("TM", BROADCAST_ROWS), ("ARRAYS", 1)],
         needs: Needs::Subgroup { min: 4, max: 128 },
         preferred_on: &[Class::Software],
         fits,
@@ -105,11 +105,27 @@ pub(crate) const fn subgroup_broadcast(wgsl: &'static str, fits: fn(&Params) -> 
     }
 }
 
+/// The same with twice the rows, for fewer loads per product. `fits` tells of both.
+pub(crate) const fn subgroup_broadcast_many_rows(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
+    Variant {
+        name: "subgroup_broadcast_many_rows",
+        consts: &[("TM", BROADCAST_ROWS), ("ARRAYS", 2)],
+        groups: |p, device| tiles(p, 2 * BROADCAST_ROWS, broadcast_columns(device)),
+        ..subgroup_broadcast(wgsl, fits)
+    }
+}
+
+/// Whether there are outputs for four of its tiles and more, on subgroups of 16: fewer would not occupy the threads of a
+/// small machine evenly.
+pub(crate) fn many_rows(p: &Params) -> bool {
+    p.dim("M") > BROADCAST_ROWS as usize && p.dim("M") * p.dim("N") >= 4 * 64 * 64
+}
+
 /// The same with the tile for generation: a handful of rows. `fits` tells of both.
 pub(crate) const fn subgroup_broadcast_few_rows(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
     Variant {
         name: "subgroup_broadcast_few_rows",
-        consts: &[("TM", BROADCAST_FEW_ROWS)],
+        consts: &[("TM", BROADCAST_FEW_ROWS), ("ARRAYS", 1)],
         groups: |p, device| tiles(p, BROADCAST_FEW_ROWS, broadcast_columns(device)),
         ..subgroup_broadcast(wgsl, fits)
     }
@@ -162,12 +178,12 @@ fn broadcast_columns(device: &Device) -> u32 {
 /// The steps in k, for the loops over a tile's rows are unrolled (cases of long sums would show it if they were not); and
 /// those before and after.
 fn broadcast_iterations(p: &Params, _: &Device) -> u64 {
-    (p.dim("K") as u64).div_ceil(4) + 2 * u64::from(BROADCAST_ROWS)
+    (p.dim("K") as u64).div_ceil(4) + 4 * u64::from(BROADCAST_ROWS)
 }
 
 /// Shapes that every product is tried on, as (M, N, K): for each variant; beyond tiles on all sides; vectors, and one
 /// number; and a sum so long that lavapipe would cut it short if a tile's loops counted.
-pub(crate) const SHAPES: [(usize, usize, usize); 10] = [
+pub(crate) const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 1),
     (3, 5, 7),
     (65, 67, 33),
@@ -177,5 +193,6 @@ pub(crate) const SHAPES: [(usize, usize, usize); 10] = [
     (33, 40, 12),
     (70, 132, 68),
     (129, 64, 32),
+    (100, 180, 36),
     (9, 8, 13_200),
 ];

@@ -4,7 +4,8 @@
 use crate::{
     Card, Case, Param, Params,
     matmul::{
-        Product, SHAPES, direct, few_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows, workgroup_tile,
+        Product, SHAPES, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
+        subgroup_broadcast_many_rows, workgroup_tile,
     },
     read, write,
 };
@@ -18,6 +19,7 @@ pub static CARD: Card = Card {
     params: &[Param::Dim("M"), Param::Dim("N"), Param::Dim("K"), Param::Dim("x_stride"), Param::Dim("accumulate")],
     variants: &[
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),
+        subgroup_broadcast_many_rows(BROADCAST, |p| aligned(p) && many_rows(p)),
         subgroup_broadcast(BROADCAST, aligned),
         workgroup_tile(include_str!("matmul_nn_workgroup_tile.wgsl")),
         direct(include_str!("matmul_nn_direct.wgsl"), aligned),

@@ -1,5 +1,5 @@
 // y[m, n] (+)= sum_k x[m, k] * w[n, k]        (y = x w^T: a linear layer, forward)
-// A workgroup is one subgroup and owns TM rows of y by 4 columns per lane; a lane owns its 4 columns in all TM rows.
+// A workgroup is one subgroup and owns ROWS rows of y by 4 columns per lane; a lane owns its 4 columns in all of them.
 // x goes through shuffles: each lane loads a part of the tile's rows once, and all lanes read it from there.
 #import grid, result, stored
 
@@ -20,8 +20,11 @@ struct Params {
 
 // Lanes of a subgroup, set by the executor.
 override SUBGROUP: u32 = 8u;
-// Rows of a tile. lavapipe, 512^3, GFLOP per CPU second: 32 rows 13.4, 16 rows 10.9, 8 rows 8.0; 64 are not unrolled: 3.2.
+// Rows of a tile, in one or two arrays. lavapipe, 512^3, GFLOP per CPU second: 32 rows 13.4, 16 rows 10.9, 8 rows 8.0; an array
+// of 64 is not unrolled: 3.2. Two of 32 take 0.87 times as long as one (256 bits) or 0.82 times (512 bits; Zen 5, 1024^3).
 const TM: u32 = 32u;
+const ARRAYS: u32 = 2u;
+const ROWS: u32 = TM * ARRAYS;
 
 @compute @workgroup_size(SUBGROUP)
 fn matmul_nt(
@@ -35,42 +38,54 @@ fn matmul_nt(
     let N = params.N;
     let K4 = params.K / 4u;
     // Tiles of one column are neighbours: they read the same w, and rows 4 KiB apart do not evict each other.
-    let row_tiles = (M + TM - 1u) / TM;
-    let row = group % row_tiles * TM;
+    let row_tiles = (M + ROWS - 1u) / ROWS;
+    let row = group % row_tiles * ROWS;
     let column = (group / row_tiles * SUBGROUP + lane) * 4u;
 
     // Where this lane's share of the tile's rows begins in x, and its columns in w; beyond the edges the last one again.
-    let shares = (TM + SUBGROUP - 1u) / SUBGROUP;
-    var x_row: array<u32, TM / 4u>;
+    let shares = (ROWS + SUBGROUP - 1u) / SUBGROUP;
+    var x_row: array<u32, ROWS / 4u>;
     for (var s = 0u; s < shares; s += 1u) {
         x_row[s] = min(row + s * SUBGROUP + lane, M - 1u) * K4;
     }
     let w_row = min(vec4(column) + vec4(0u, 1u, 2u, 3u), vec4(N - 1u)) * K4;
 
-    var sum: array<vec4<f32>, TM>;
+    var upper: array<vec4<f32>, TM>;
+    var lower: array<vec4<f32>, TM>; // where there are two
     for (var k4 = 0u; k4 < K4; k4 += 1u) {
-        var share: array<vec4<f32>, TM / 4u>;
+        var share: array<vec4<f32>, ROWS / 4u>;
         for (var s = 0u; s < shares; s += 1u) {
             share[s] = widen(x[x_row[s] + k4]);
         }
         let w_nk = mat4x4(widen(w[w_row.x + k4]), widen(w[w_row.y + k4]), widen(w[w_row.z + k4]), widen(w[w_row.w + k4]));
         let w_kn = transpose(w_nk);
-        // Unrolled by the compiler, as the array is as long as the loop.
+        // Unrolled by the compiler, as an array is as long as its loop.
         for (var i = 0u; i < TM; i += 1u) {
-            sum[i] += w_kn * subgroupShuffle(share[i / SUBGROUP], i % SUBGROUP);
+            upper[i] += w_kn * subgroupShuffle(share[i / SUBGROUP], i % SUBGROUP);
+        }
+        if ARRAYS > 1u {
+            for (var i = 0u; i < TM; i += 1u) {
+                lower[i] += w_kn * subgroupShuffle(share[(TM + i) / SUBGROUP], (TM + i) % SUBGROUP);
+            }
         }
     }
 
-    let y_stride4 = params.y_stride / 4u;
-    if column / 4u >= y_stride4 { return; } // the last tile's overshoot
-    // Columns of padding, where w had no row: zeros.
-    let inside = vec4(column) + vec4(0u, 1u, 2u, 3u) < vec4(N);
+    if column >= params.y_stride { return; } // the last tile's overshoot
     for (var i = 0u; i < TM; i += 1u) {
-        if row + i < M {
-            let at = (row + i) * y_stride4 + column / 4u;
-            var value = select(vec4(0.0), sum[i], inside);
-            if params.accumulate != 0u { value += widen_result(y[at]); }
-            y[at] = narrow_result(value);
+        store(row + i, column, upper[i]);
+    }
+    if ARRAYS > 1u {
+        for (var i = 0u; i < TM; i += 1u) {
+            store(row + TM + i, column, lower[i]);
         }
     }
+}
+
+fn store(row: u32, column: u32, sum: vec4<f32>) {
+    if row >= params.M { return; }
+    let at = (row * params.y_stride + column) / 4u;
+    // Columns of padding, where w has no row: zeros.
+    var value = select(vec4(0.0), sum, vec4(column) + vec4(0u, 1u, 2u, 3u) < vec4(params.N));
+    if params.accumulate != 0u { value += widen_result(y[at]); }
+    y[at] = narrow_result(value);
 }
