@@ -1,8 +1,10 @@
 //! The schedule as a whole: its printed form, its memory over a long run, its bits, and what the recorder refuses.
 
-use std::{error::Error, fs, path::Path, sync::Arc};
+use std::{collections::HashMap, error::Error, fs, path::Path, sync::Arc};
 
-use evenkeel_schedule::{DType, Dim, Operand::GradientTo, ParameterDecl, Params, Phase, Recorder, Role, Table};
+use evenkeel_schedule::{
+    DType, Dim, Operand::GradientTo, ParameterDecl, Params, Phase, Recorder, Role, Schedule, Table, TensorId,
+};
 use evenkeel_shaders::{Device, accumulate, add};
 use evenkeel_train::{
     Compute, Executor, Setup, Trainer,
@@ -67,6 +69,45 @@ fn tiny_kat_with_tvr_is_recorded_as_before() -> Outcome {
     let (_, setup) = setup(&["model.arch=kat", "model.rational_groups=4", "tvr.enabled=true"], &Compute::Cpu)?;
     let table = Table { schedule: &setup.program.schedule, device: Device::PORTABLE };
     assert_snapshot("kat_tvr.txt", &table.to_string())
+}
+
+/// The first and last step that touches each activation, found without the planner.
+fn lives(schedule: &Schedule) -> HashMap<TensorId, (usize, usize)> {
+    let mut lives = HashMap::new();
+    for (i, step) in schedule.steps().iter().enumerate() {
+        for view in step.views.iter().filter(|view| !schedule.tensor(view.tensor).role.persistent()) {
+            lives.entry(view.tensor).or_insert((i, i)).1 = i;
+        }
+    }
+    lives
+}
+
+/// Beside what must be there at the same time, a plan wastes at most 15 %; and what shares a buffer never meets.
+#[test]
+fn presets_take_little_more_memory_than_is_alive_cpu() -> Outcome {
+    for preset in ["nano", "s", "m", "l"] {
+        for arch in ["llama", "kat"] {
+            let set = vec![format!("model.preset={preset}"), format!("model.arch={arch}")];
+            let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
+            let schedule = Setup::new(&settings, &Compute::Cpu)?.program.schedule;
+            let lives = lives(&schedule);
+            let bytes = |id: TensorId| schedule.tensor(id).bytes().next_multiple_of(256) as u64;
+            let alive = |at: usize| lives.iter().filter(move |(_, life)| (life.0..=life.1).contains(&at));
+            let most = (0..schedule.steps().len()).map(|at| alive(at).map(|(&id, _)| bytes(id)).sum::<u64>()).max();
+            let memory = schedule.memory();
+            let shared = |role: &Role| !role.persistent();
+            let planned: u64 = memory.bytes_by_role().iter().filter(|(role, _)| shared(role)).map(|(_, b)| b).sum();
+            let most = most.ok_or("no steps")?;
+            assert!(planned as f64 <= 1.15 * most as f64, "{preset} {arch}: {planned} bytes for {most}");
+            assert_eq!(memory.total_bytes() - planned + most, memory.live_peak_bytes(), "{preset} {arch}");
+            let mut tenants: Vec<_> = lives.iter().map(|(&id, &life)| (memory.buffer_of(id), life)).collect();
+            tenants.sort_unstable();
+            for pair in tenants.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+                assert!(pair[0].1.1 < pair[1].1.0, "{preset} {arch}: {pair:?} meet in one buffer");
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn train(

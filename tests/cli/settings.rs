@@ -66,7 +66,8 @@ fn dry_run(adapter: &str) {
     // Embedding and head 2 * 128 * 16; attention q and o 2 * 16 * 16, k and v 2 * 16 * 8; MLP 3 * 16 * 24; norms 3 * 16.
     let parameters = 2 * 128 * 16 + 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 3 * 16;
     assert!(text.lines().next().unwrap().starts_with("parameters") && text.contains(&parameters.to_string()), "{text}");
-    for part in ["gradients", "moments", "activations", "memory", "FLOP", "disk", "fits               yes"] {
+    for part in ["gradients", "moments", "activations", "memory", "live peak", "FLOP", "disk", "fits               yes"]
+    {
         assert!(text.contains(part), "expected {part:?}, got\n{text}");
     }
     assert_eq!(place.list("."), ["tiny.toml"]);

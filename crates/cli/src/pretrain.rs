@@ -152,6 +152,7 @@ fn dry_run(settings: &Settings, compute: &Compute) -> Outcome {
     }
     let total = plan.bytes.iter().map(|(_, bytes)| bytes).sum();
     output::line(&format!("{:<18} {}", "memory", size(total)));
+    output::line(&format!("{:<18} {}", "live peak", size(plan.live_peak_bytes)));
     output::line(&format!("{:<18} {}FLOP", "per step", count(plan.flops_per_step as f64)));
     output::line(&format!("{:<18} {}", "disk", size(plan.disk_bytes)));
     let fits = compute.fits(&setup.program.schedule);

@@ -107,6 +107,12 @@ impl Progress {
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| bar(all as u64, "compiling [{bar:32}] {pos}/{len} kernels"));
             bar.set_position(done as u64);
+            return;
+        }
+        let last = *self.last_line.get_or_insert_with(Instant::now);
+        if last.elapsed() >= PLAIN_INTERVAL {
+            self.last_line = Some(Instant::now());
+            output::note(&format!("compiled {done} of {all} kernels"));
         }
     }
 
@@ -136,6 +142,7 @@ impl Watch for Progress {
             Event::Kernels(done, all) => self.kernels(done, all),
             Event::Started { folder, done, steps, flops_per_step } => {
                 self.finish();
+                self.last_line = None;
                 (self.steps, self.flops_per_step) = (steps, flops_per_step);
                 output::note(&format!("run folder {}", folder.display()));
                 if done > 0 {

@@ -41,6 +41,11 @@ impl Kernel {
     }
 }
 
+/// What stands in the params of a kernel's first dispatch, which has no workgroups. lavapipe looks at the values that
+/// loops and branches depend on, compiles for them where that shortens the kernel by half, and compiles again for
+/// others: with zeros here, matrix products would be compiled a second time in the first step.
+const WARM_UP_PARAM: u32 = 1 << 20;
+
 /// A compiled variant.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -192,10 +197,12 @@ impl Gpu {
     }
 
     async fn warm_up(&self, kernel: &str, pipeline: &Pipeline) -> Result<(), GpuError> {
-        let read = self.buffer("warm-up", 256, BufferUsages::STORAGE | BufferUsages::UNIFORM).await?;
+        let usage = BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_DST;
+        let read = self.buffer("warm-up", 256, usage).await?;
         let written = self.buffer("warm-up", 256, BufferUsages::STORAGE).await?;
         let ended = Signal::new();
         let ((), outcome) = self.scoped(kernel, 0, || {
+            self.queue.write_buffer(&read, 0, bytemuck::cast_slice(&[WARM_UP_PARAM; 64]));
             let storage = pipeline.reflection.storage.iter().map(|binding| binding.writable);
             let buffers = storage.map(|writable| if writable { &written } else { &read }).chain([&read]);
             let group = pipeline.bind(self, kernel, buffers.map(wgpu::Buffer::as_entire_buffer_binding));

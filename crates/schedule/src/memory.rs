@@ -27,6 +27,7 @@ pub struct Memory {
     buffers: Vec<PlannedBuffer>,
     /// By tensor; arenas' members have their arena's.
     buffer_of: Vec<usize>,
+    live_peak_bytes: u64,
 }
 
 impl Memory {
@@ -54,11 +55,16 @@ impl Memory {
         self.buffers.iter().map(|buffer| buffer.bytes).sum()
     }
 
+    /// Bytes that no plan can do without: what keeps its memory, and the most that is alive of the rest at one step.
+    pub fn live_peak_bytes(&self) -> u64 {
+        self.live_peak_bytes
+    }
+
     /// Places all tensors. Activations share buffers: largest first, each into the first buffer where nothing that is
     /// alive at the same time lies.
     pub(crate) fn plan(tensors: &[Tensor], steps: &[Step], limit: u64) -> Result<Self, ScheduleError> {
         let lives = lives(tensors, steps);
-        let mut memory = Self { buffers: Vec::new(), buffer_of: vec![usize::MAX; tensors.len()] };
+        let mut memory = Self { buffer_of: vec![usize::MAX; tensors.len()], ..Self::default() };
         for (i, tensor) in tensors.iter().enumerate() {
             let bytes = (tensor.bytes() as u64).next_multiple_of(PADDING);
             if bytes > limit {
@@ -69,6 +75,7 @@ impl Memory {
                 memory.buffers.push(PlannedBuffer { role: tensor.role, bytes, label: tensor.name.clone() });
             }
         }
+        memory.live_peak_bytes = memory.total_bytes() + live_peak(tensors, &lives, steps.len());
         memory.share(tensors, &lives);
         for (i, tensor) in tensors.iter().enumerate() {
             if let Some((arena, _)) = tensor.within {
@@ -119,4 +126,21 @@ fn lives(tensors: &[Tensor], steps: &[Step]) -> Vec<Option<RangeInclusive<usize>
         }
     }
     lives
+}
+
+/// The most bytes of activations and scratch that are alive at one step.
+fn live_peak(tensors: &[Tensor], lives: &[Option<RangeInclusive<usize>>], steps: usize) -> u64 {
+    let mut change = vec![0_i64; steps + 1];
+    let transient = |tensor: &Tensor| tensor.within.is_none() && !tensor.role.persistent();
+    for (tensor, life) in tensors.iter().zip(lives).filter(|(tensor, _)| transient(tensor)) {
+        let Some(life) = life else { continue };
+        let bytes = (tensor.bytes() as u64).next_multiple_of(PADDING) as i64;
+        change[*life.start()] += bytes;
+        change[life.end() + 1] -= bytes;
+    }
+    let live = change.iter().scan(0, |live, change| {
+        *live += change;
+        Some(*live as u64)
+    });
+    live.max().unwrap_or(0)
 }

@@ -78,6 +78,7 @@ impl fmt::Display for Table<'_> {
             }
         }
         let memory = &self.schedule.memory;
-        writeln!(f, "{:<12} {:>14} bytes in {} buffers", "total", memory.total_bytes(), memory.buffers().len())
+        writeln!(f, "{:<12} {:>14} bytes in {} buffers", "total", memory.total_bytes(), memory.buffers().len())?;
+        writeln!(f, "{:<12} {:>14} bytes", "live peak", memory.live_peak_bytes())
     }
 }

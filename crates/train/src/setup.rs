@@ -75,6 +75,8 @@ pub struct Plan {
     pub parameters: u64,
     /// Planned bytes by role.
     pub bytes: Vec<(Role, u64)>,
+    /// Bytes that are in use at the same time at most: those that no plan can do without.
+    pub live_peak_bytes: u64,
     /// Floating-point operations of one step.
     pub flops_per_step: u64,
     /// Bytes on disk of all checkpoints that are kept, and of the one being written.
@@ -137,6 +139,7 @@ impl Setup {
         Plan {
             parameters,
             bytes: schedule.memory().bytes_by_role().into_iter().collect(),
+            live_peak_bytes: schedule.memory().live_peak_bytes(),
             flops_per_step: flops(Phase::ForwardBackward) * settings.train.grad_accumulation as u64
                 + flops(Phase::Begin)
                 + flops(Phase::Update),
