@@ -1,6 +1,7 @@
 //! Every kernel of a training step, on the extents that the step has, in every variant that the adapter runs; and matrix
 //! products of round extents: `cargo bench --bench kernels -- [KERNEL] [PRESET] [ADAPTER]`, where KERNEL is a part of a
-//! kernel's name. The variant that a step uses is marked.
+//! kernel's name. The variant that a step uses is marked. Shares are of two ceilings, measured in the same run: a copy of
+//! 64 MiB, and the best variant of the products of 1024 x 1024 matrices.
 
 use std::{collections::HashSet, error::Error, time::Duration};
 
@@ -48,15 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn measure(kernel: &str, preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     let gpu = evenkeel_gpu::select(Some(adapter)).await?.open().await?;
     println!("{}", gpu.adapter());
-    let copy = ceiling(&gpu).await?;
+    let (copy, product) = ceilings(&gpu).await?;
     let mut rows = Vec::new();
     for (card, params) in shapes(preset)? {
         if card.name.contains(kernel) {
             time(&gpu, card, &params, &mut rows).await?;
         }
     }
-    let product = rows.iter().map(Row::gflops).fold(0.0, f64::max);
-    println!("ceilings: copy {copy:.1} GB/s, best product {product:.1} GFLOP/s");
+    println!("ceilings: copy {copy:.1} GB/s, best 1024^3 product {product:.1} GFLOP/s");
     println!(
         "{:<26}{:<30}{:>10}{:>8}{:>7}{:>10}{:>7}  extents",
         "kernel", "variant", "ms", "GB/s", "share", "GFLOP/s", "share"
@@ -77,29 +77,43 @@ async fn measure(kernel: &str, preset: &str, adapter: &str) -> Result<(), Box<dy
     Ok(())
 }
 
-/// Bytes per second, read and written, of a scaling of 64 MiB.
-async fn ceiling(gpu: &Gpu) -> Result<f64, Box<dyn Error>> {
+/// GB/s, read and written, of a scaling of 64 MiB, and GFLOP/s of the best product of 1024 x 1024 matrices.
+async fn ceilings(gpu: &Gpu) -> Result<(f64, f64), Box<dyn Error>> {
     let card = CARDS.iter().copied().find(|card| card.name == "scale").ok_or("no kernel scale")?;
-    let mut rows = Vec::new();
-    time(gpu, card, &Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0), &mut rows).await?;
-    Ok(rows.iter().filter(|row| row.used).map(Row::gigabytes).fold(0.0, f64::max))
+    let mut copies = Vec::new();
+    time(gpu, card, &Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0), &mut copies).await?;
+    let mut products = Vec::new();
+    for card in matmuls() {
+        time(gpu, card, &product(card, [1024; 3]), &mut products).await?;
+    }
+    let copy = copies.iter().filter(|row| row.used).map(Row::gigabytes).fold(0.0, f64::max);
+    Ok((copy, products.iter().map(Row::gflops).fold(0.0, f64::max)))
+}
+
+fn matmuls() -> impl Iterator<Item = &'static Card> {
+    CARDS.iter().copied().filter(|card| card.name.starts_with("matmul"))
+}
+
+/// Params of a product of these M, N and K, without padding.
+fn product(card: &Card, [m, n, k]: [usize; 3]) -> Params {
+    let mut params = Params::dims([("M", m), ("N", n), ("K", k)]);
+    for param in card.params {
+        params = match param.name() {
+            "y_stride" => params.with_dim("y_stride", n),
+            "x_stride" => params.with_dim("x_stride", if card.name == "matmul_tn" { m } else { k }),
+            "accumulate" => params.with_dim("accumulate", 0),
+            _ => params,
+        };
+    }
+    params
 }
 
 /// What a training step of the preset computes, each once, and some products.
 fn shapes(preset: &str) -> Result<Vec<(&'static Card, Params)>, Box<dyn Error>> {
     let mut shapes = Vec::new();
-    for card in CARDS.iter().filter(|card| card.name.starts_with("matmul")) {
-        for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [2048, 688, 256], [2048, 256, 688]] {
-            let mut params = Params::dims([("M", m), ("N", n), ("K", k)]);
-            for param in card.params {
-                params = match param.name() {
-                    "y_stride" => params.with_dim("y_stride", n),
-                    "x_stride" => params.with_dim("x_stride", if card.name == "matmul_tn" { m } else { k }),
-                    "accumulate" => params.with_dim("accumulate", 0),
-                    _ => params,
-                };
-            }
-            shapes.push((*card, params));
+    for card in matmuls() {
+        for extents in [[512, 512, 512], [1024, 1024, 1024], [2048, 688, 256], [2048, 256, 688]] {
+            shapes.push((card, product(card, extents)));
         }
     }
     let mut seen = HashSet::new();

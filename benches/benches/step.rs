@@ -1,5 +1,6 @@
 //! Tokens per second of whole training steps of both models, what TVR and the instruments add, and where the time of a
-//! step goes: `cargo bench --bench step -- [PRESET] [ADAPTER]`, by default every measured pair.
+//! step goes: `cargo bench --bench step -- [PRESET] [ADAPTER]`, by default every measured pair. Both models are there at
+//! the same time: the allocated bytes are those of both.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Instant};
 
@@ -50,6 +51,10 @@ impl Model {
     }
 }
 
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -76,8 +81,17 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     let of_first = median(&mut models[0].times);
     let (tvr, instruments) = (format!("TVR / {INTERVAL}"), format!("instruments / {INTERVAL}"));
     println!(
-        "{:<8}{:<10}{:<7}{:>10}{:>9}{:>7}{:>14}{tvr:>11}{instruments:>18}",
-        "preset", "adapter", "model", "tokens/s", "ms", "ratio", "first step s"
+        "{:<8}{:<10}{:<7}{:>10}{:>9}{:>7}{:>14}{:>11}{:>12}{:>14}{tvr:>11}{instruments:>18}",
+        "preset",
+        "adapter",
+        "model",
+        "tokens/s",
+        "ms",
+        "ratio",
+        "first step s",
+        "dispatches",
+        "planned MiB",
+        "allocated MiB"
     );
     for model in &mut models {
         let time = median(&mut model.times);
@@ -85,12 +99,15 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
         let tvr = share(model.phases(&[Phase::Rescale]).await?);
         let instruments = share(model.phases(&[Phase::Snapshot, Phase::Measure]).await?);
         println!(
-            "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>7.2}{:>14.2}{tvr:>11}{instruments:>18}",
+            "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>7.2}{:>14.2}{:>11}{:>12.1}{:>14}{tvr:>11}{instruments:>18}",
             model.bench.arch.name(),
             model.bench.trainer.tokens_per_step() as f64 / time,
             time * 1e3,
             time / of_first,
             model.bench.first_step,
+            model.bench.dispatches(),
+            mebibytes(model.bench.planned_bytes()),
+            model.bench.allocated_bytes().map_or("-".to_owned(), |bytes| format!("{:.1}", mebibytes(bytes))),
         );
     }
     for model in &mut models {

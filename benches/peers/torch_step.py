@@ -1,44 +1,33 @@
-"""PyTorch's eager training step on the CPU, for the table in benches/LOG.md.
+"""PyTorch's training step on Evenkeel's presets, for `run.py`.
 
-    python torch_step.py [--presets nano,s] [--threads 2] [--windows 7] [--json]
+    python torch_step.py speed FOLDER --batch B --seconds S [--device cuda] [--compile] [--bf16]
+    python torch_step.py losses FOLDER --batch B --steps N [--device cuda]
 
-The same LLaMA, sizes and batch as Evenkeel's presets, f32: forward, mean cross-entropy, backward, global clip and
-AdamW. A figure is the median over timed windows of about `--window-seconds` each, after a warm-up; a wide spread
-between min and max means that something else was running. Of AdamW by foreach, key/value heads repeated by hand and
-an RMSNorm written out, none saves more than 3 % of CPU time per step (PyTorch 2.15, one thread, AVX-512).
+FOLDER holds a LLaMA in Hugging Face's layout and `tokens.bin`, one stream of tokens (u16) whose step s reads
+`[s B T, (s+1) B T]`. f32: forward, mean cross-entropy, backward, global clip and AdamW. `speed` prints the time to the
+first step, counted from the start of the process, and tokens/s by the median of the steps; `losses` prints the losses without clipping, as Burn
+can only clip each tensor by its own norm. Of AdamW by foreach, key/value heads repeated by hand and an RMSNorm written
+out, none saves more than 3 % of CPU time per step (PyTorch 2.15, one thread, AVX-512).
 """
+
+import time
+
+START = time.perf_counter()
 
 import argparse
 import json
 import statistics
-import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
-RMS_NORM_EPS, ROPE_THETA = 1e-6, 1e4
-
-
-@dataclass
-class Preset:
-    """Extents named as in the code of Evenkeel: channels, MLP width, layers, heads, vocabulary, time, batch."""
-
-    C: int
-    F: int
-    L: int
-    H: int
-    KV: int
-    V: int
-    T: int
-    B: int
-
-
-PRESETS = {
-    "nano": Preset(128, 352, 4, 4, 2, 512, 128, 8),
-    "s": Preset(256, 688, 6, 8, 4, 2048, 256, 8),
-}
+# Bytes before the tokens; steps before the timed ones.
+HEADER, WARM = 1024, 3
 
 
 def linear(inputs, outputs):
@@ -51,112 +40,152 @@ def rotate(x, cos, sin):
     return torch.cat((x1 * cos - x2 * sin, x2 * cos + x1 * sin), dim=-1)
 
 
-class Layer(nn.Module):
-    def __init__(self, p):
+class Attention(nn.Module):
+    def __init__(self, C, H, KV):
         super().__init__()
-        self.D = p.C // p.H
-        self.input_norm = nn.RMSNorm(p.C, RMS_NORM_EPS)
-        self.q, self.k, self.v = linear(p.C, p.C), linear(p.C, p.KV * self.D), linear(p.C, p.KV * self.D)
-        self.o = linear(p.C, p.C)
-        self.mlp_norm = nn.RMSNorm(p.C, RMS_NORM_EPS)
-        self.gate, self.up, self.down = linear(p.C, p.F), linear(p.C, p.F), linear(p.F, p.C)
+        self.D = C // H
+        self.q_proj, self.o_proj = linear(C, C), linear(C, C)
+        self.k_proj, self.v_proj = linear(C, KV * self.D), linear(C, KV * self.D)
 
     def forward(self, x, cos, sin):
         B, T, _ = x.shape
-        h = self.input_norm(x)
-        q, k, v = (w(h).view(B, T, -1, self.D).transpose(1, 2) for w in (self.q, self.k, self.v))
+        q, k, v = (w(x).view(B, T, -1, self.D).transpose(1, 2) for w in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        x = x + self.o(y.transpose(1, 2).reshape(B, T, -1))
-        h = self.mlp_norm(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+
+
+class Mlp(nn.Module):
+    def __init__(self, C, width):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = linear(C, width), linear(C, width), linear(width, C)
+
+    def forward(self, x):
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        C, eps = config["hidden_size"], config["rms_norm_eps"]
+        self.input_layernorm, self.post_attention_layernorm = nn.RMSNorm(C, eps), nn.RMSNorm(C, eps)
+        self.self_attn = Attention(C, config["num_attention_heads"], config["num_key_value_heads"])
+        self.mlp = Mlp(C, config["intermediate_size"])
+
+    def forward(self, x, cos, sin):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Llama(nn.Module):
-    def __init__(self, p):
+    """Modules are called as Hugging Face's, so that its checkpoints load as they are."""
+
+    def __init__(self, config):
         super().__init__()
-        self.embedding = nn.Embedding(p.V, p.C)
-        self.layers = nn.ModuleList(Layer(p) for _ in range(p.L))
-        self.norm = nn.RMSNorm(p.C, RMS_NORM_EPS)
-        self.head = linear(p.C, p.V)
-        D = p.C // p.H
-        angles = torch.arange(p.T)[:, None] * ROPE_THETA ** -(torch.arange(0, D, 2) / D)
-        self.register_buffer("cos", angles.cos())
-        self.register_buffer("sin", angles.sin())
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
+        C, V, T = config["hidden_size"], config["vocab_size"], config["max_position_embeddings"]
+        D = C // config["num_attention_heads"]
+        layers = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
+        norm = nn.RMSNorm(C, config["rms_norm_eps"])
+        self.model = nn.ModuleDict({"embed_tokens": nn.Embedding(V, C), "layers": layers, "norm": norm})
+        self.lm_head = linear(C, V)
+        frequencies = config["rope_theta"] ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
+        angles = torch.arange(T)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
 
-    def forward(self, x):
-        h = self.embedding(x)
-        for layer in self.layers:
-            h = layer(h, self.cos, self.sin)
-        return self.head(self.norm(h))
+    def forward(self, ids):
+        x = self.model["embed_tokens"](ids)
+        for layer in self.model["layers"]:
+            x = layer(x, self.cos, self.sin)
+        return self.lm_head(self.model["norm"](x))
 
 
-class Trainer:
-    def __init__(self, preset):
-        torch.manual_seed(0)
-        self.model = Llama(preset)
+class Training:
+    def __init__(self, args):
+        folder = Path(args.folder)
+        config = json.loads((folder / "config.json").read_text())
+        self.device, self.clip = args.device, args.command == "speed"
+        self.model = Llama(config)
+        self.model.load_state_dict(load_file(folder / "model.safetensors"))
+        self.model.to(self.device)
         parameters = list(self.model.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.1},
             {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
-        self.ids = torch.randint(preset.V, (16, preset.B, preset.T + 1))
+        tokens = np.fromfile(folder / "tokens.bin", dtype=np.uint16, offset=HEADER).astype(np.int64)
+        self.tokens = torch.from_numpy(tokens)
+        self.shape = (args.batch, config["max_position_embeddings"])
+        self.rows = args.batch * config["max_position_embeddings"]
         self.steps = 0
+        mixed = args.command == "speed" and args.bf16
+        self.autocast = torch.autocast(self.device, torch.bfloat16) if mixed else nullcontext()
+        self.loss = torch.compile(self.mean_loss) if args.command == "speed" and args.compile else self.mean_loss
+
+    def mean_loss(self, ids, targets):
+        return F.cross_entropy(self.model(ids).flatten(0, 1).float(), targets)
 
     def step(self):
-        ids = self.ids[self.steps % len(self.ids)]
-        logits = self.model(ids[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        """One step; the loss before it."""
+        start = self.steps % ((len(self.tokens) - 1) // self.rows) * self.rows
+        ids = self.tokens[start : start + self.rows].view(self.shape).to(self.device)
+        targets = self.tokens[start + 1 : start + 1 + self.rows].to(self.device)
+        with self.autocast:
+            loss = self.loss(ids, targets)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.steps += 1
         return loss.item()
 
+    def wait(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
-def measure(preset, windows, window_seconds):
-    """Tokens/s of each window."""
-    trainer = Trainer(preset)
-    for _ in range(3):
-        trainer.step()
-    start = time.perf_counter()
-    trainer.step()
-    steps = max(1, round(window_seconds / (time.perf_counter() - start)))
-    figures = []
-    for _ in range(windows):
-        start = time.perf_counter()
-        for _ in range(steps):
-            trainer.step()
-        figures.append(steps * preset.B * preset.T / (time.perf_counter() - start))
-    return figures
+
+def speed(training, seconds):
+    training.step()
+    training.wait()
+    first_step = time.perf_counter() - START
+    for _ in range(1, WARM):
+        training.step()
+    training.wait()
+    times, last = [], time.perf_counter()
+    while len(times) < 3 or sum(times) < seconds:
+        training.step()
+        training.wait()
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+    return {"first_step_s": first_step, "tokens_per_s": training.rows / statistics.median(times), "steps": len(times)}
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--presets", default="nano,s")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=7)
-    parser.add_argument("--window-seconds", type=float, default=3.0)
-    parser.add_argument("--json", action="store_true")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("speed", "losses"):
+        command = commands.add_parser(name)
+        command.add_argument("folder")
+        command.add_argument("--batch", type=int, required=True)
+        command.add_argument("--device", default="cpu")
+        command.add_argument("--threads", type=int)
+        if name == "speed":
+            command.add_argument("--seconds", type=float, default=3.0)
+            command.add_argument("--compile", action="store_true")
+            command.add_argument("--bf16", action="store_true")
+        else:
+            command.add_argument("--steps", type=int, default=8)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rows = []
-    for name in args.presets.split(","):
-        figures = measure(PRESETS[name], args.windows, args.window_seconds)
-        rows.append({"engine": f"PyTorch {torch.__version__} CPU eager", "threads": args.threads, "preset": name,
-                     "tokens_per_s": round(statistics.median(figures)), "min": round(min(figures)),
-                     "max": round(max(figures)), "windows": args.windows})
-    if args.json:
-        print(json.dumps(rows))
-        return
-    print("| engine | threads | preset | tokens/s (median) | min | max |\n|---|---|---|---|---|---|")
-    for r in rows:
-        print(f"| {r['engine']} | {r['threads']} | {r['preset']} | {r['tokens_per_s']:,} | {r['min']:,} | {r['max']:,} |")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    training = Training(args)
+    if args.command == "speed":
+        print(json.dumps(speed(training, args.seconds)))
+    else:
+        print(json.dumps({"losses": [training.step() for _ in range(args.steps)]}))
 
 
 if __name__ == "__main__":

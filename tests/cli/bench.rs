@@ -33,6 +33,36 @@ fn figures_agree_gpu() {
 }
 
 #[test]
+fn one_model_alone_is_timed_where_it_is_named_cpu() {
+    let report = Place::new().run("bench --adapter cpu --json --model kat").succeeded().stdout();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().map(|step| &step["model"]).collect::<Vec<_>>(), ["kat"]);
+}
+
+/// By the formulas for this family: 2 V C + L (4 C^2 + 3 C F + 2 C) + C parameters, each with a gradient, two moments and
+/// the instruments' copy.
+#[test]
+fn the_largest_models_fit_their_memory_and_grow_with_it_cpu() {
+    let report = Place::new().run("bench --adapter cpu --largest --json").succeeded().stdout();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let rows = report["largest"].as_array().unwrap();
+    assert_eq!(rows.len(), 12, "{report}");
+    let mut last = [0; 2];
+    for row in rows {
+        let number = |key: &str| row[key].as_u64().unwrap();
+        let (c, l) = (number("hidden_size"), number("num_hidden_layers"));
+        let f = (c * 8 / 3).next_multiple_of(64);
+        let parameters = 2 * 32_000 * c + l * (4 * c * c + 3 * c * f + 2 * c) + c;
+        assert_eq!(number("parameters"), parameters, "{row}");
+        assert!((5 * 4 * parameters..=number("memory_bytes")).contains(&number("planned_bytes")), "{row}");
+        let last = &mut last[usize::from(number("batch_size") > 1)];
+        assert!(parameters > *last, "{row}");
+        *last = parameters;
+    }
+}
+
+#[test]
 fn an_unknown_preset_is_refused_cpu() {
     Place::new().run("bench --adapter cpu --preset tiny").refused(&["model.preset", "expected", "\"tiny\""]);
 }

@@ -1,5 +1,8 @@
 //! `evenkeel bench`.
 
+mod largest;
+
+use clap::builder::PossibleValuesParser;
 use evenkeel_train::{
     settings::Arch,
     speed::{Bench, Ceilings, ceilings},
@@ -11,16 +14,25 @@ use crate::{
     output::{self, count, size},
 };
 
-/// Steps before the timed ones, and the timed ones: an odd number, for the median.
+/// Steps before the timed ones, and the fewest timed ones: an odd number, for the median.
 const WARM: usize = 2;
 const TIMED: usize = 7;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: evenkeel bench --preset nano --preset s")]
+#[command(after_help = "Examples:\n  evenkeel bench --preset nano --preset s\n  evenkeel bench --largest")]
 pub(crate) struct Arguments {
     /// Shapes of models to train: nano, s, m or l
     #[arg(long, value_name = "NAME", default_value = "nano")]
     preset: Vec<String>,
+    /// Models: llama, kat; without it, both
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Arch::ALL.iter().map(|arch| arch.name())))]
+    model: Vec<String>,
+    /// Seconds that each model is timed for, 7 steps at least
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seconds: u32,
+    /// Says which model is the largest for which memory, in place of all figures; nothing is allocated
+    #[arg(long, conflicts_with_all = ["preset", "model", "seconds"])]
+    largest: bool,
     /// One line of JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -34,18 +46,24 @@ struct Row {
     seconds: f64,
     dispatches: usize,
     planned_bytes: u64,
+    allocated_bytes: Option<u64>,
     first_step: f64,
 }
 
 pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
     let compute = adapter::open(adapter).await?;
+    if arguments.largest {
+        return largest::run(&compute, arguments.json);
+    }
     output::note("copy and matrix products");
     let ceilings = ceilings(&compute).await?;
     let mut rows = Vec::new();
     for preset in &arguments.preset {
-        for &arch in Arch::ALL {
+        let wanted =
+            |arch: &&Arch| arguments.model.is_empty() || arguments.model.iter().any(|name| name == arch.name());
+        for &arch in Arch::ALL.iter().filter(wanted) {
             output::note(&format!("{preset}, {}", arch.name()));
-            rows.push(measure(Bench::new(arch, preset, &compute).await?, preset).await?);
+            rows.push(measure(Bench::new(arch, preset, &compute).await?, preset, arguments.seconds).await?);
         }
     }
     let name = compute.name();
@@ -58,6 +76,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
                 "ms": row.seconds * 1e3,
                 "dispatches": row.dispatches,
                 "planned_bytes": row.planned_bytes,
+                "allocated_bytes": row.allocated_bytes,
                 "first_step_s": row.first_step,
             })
         });
@@ -77,16 +96,18 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     Ok(())
 }
 
-async fn measure(mut bench: Bench, preset: &str) -> Result<Row, Box<dyn std::error::Error>> {
+async fn measure(mut bench: Bench, preset: &str, least: u32) -> Result<Row, Box<dyn std::error::Error>> {
+    let mut step = f64::MAX;
     for _ in 0..WARM {
-        bench.step().await?;
+        step = bench.step().await?;
     }
+    let timed = TIMED.max((f64::from(least) / step) as usize) | 1;
     let mut times = Vec::new();
-    for _ in 0..TIMED {
+    for _ in 0..timed {
         times.push(bench.step().await?);
     }
     times.sort_by(f64::total_cmp);
-    let seconds = times[TIMED / 2];
+    let seconds = times[timed / 2];
     Ok(Row {
         preset: preset.to_owned(),
         model: bench.arch.name(),
@@ -94,6 +115,7 @@ async fn measure(mut bench: Bench, preset: &str) -> Result<Row, Box<dyn std::err
         seconds,
         dispatches: bench.dispatches(),
         planned_bytes: bench.planned_bytes(),
+        allocated_bytes: bench.allocated_bytes(),
         first_step: bench.first_step,
     })
 }
@@ -102,20 +124,23 @@ fn table(ceilings: Ceilings, rows: &[Row]) {
     output::line(&format!("copy of 64 MiB     {}B/s", count(ceilings.copy_bytes_per_s)));
     output::line(&format!("best 1024^3 matmul {}FLOP/s", count(ceilings.matmul_flop_per_s)));
     output::line(&format!(
-        "{:<8}{:<8}{:>12}{:>12}{:>12}{:>12}{:>14}",
-        "preset", "model", "tokens/s", "ms/step", "dispatches", "memory", "first step s"
+        "{:<8}{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>14}",
+        "preset", "model", "tokens/s", "ms/step", "dispatches", "planned", "allocated", "first step s"
     ));
     for row in rows {
         output::line(&format!(
-            "{:<8}{:<8}{:>12.0}{:>12.1}{:>12}{:>12}{:>14.2}",
+            "{:<8}{:<8}{:>12.0}{:>12.1}{:>12}{:>12}{:>12}{:>14.2}",
             row.preset,
             row.model,
             row.tokens_per_s,
             row.seconds * 1e3,
             row.dispatches,
             size(row.planned_bytes),
+            row.allocated_bytes.map_or("-".to_owned(), size),
             row.first_step,
         ));
     }
-    output::line("the README's section Measured has the same figures for other devices");
+    let rates = rows.iter().map(|row| format!("{} {} {:.0}", row.preset, row.model, row.tokens_per_s));
+    let rates = rates.collect::<Vec<_>>().join(", ");
+    output::line(&format!("tokens/s, to compare with the README's section Measured: {rates}"));
 }

@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod difference;
 pub mod inspection;
+pub mod largest;
 pub mod learning_rate;
 pub mod optimizer;
 pub mod profile;

@@ -83,6 +83,12 @@ impl Bench {
     pub fn planned_bytes(&self) -> u64 {
         self.executor.schedule().memory().total_bytes()
     }
+
+    /// Bytes that the device's allocator has given out, where it says so.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        let Executor::Gpu(gpu) = &self.executor else { return None };
+        gpu.gpu().allocator_report().map(|report| report.allocated_bytes)
+    }
 }
 
 /// What kernels can reach at best.
