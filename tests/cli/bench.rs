@@ -17,6 +17,9 @@ fn figures_agree(adapter: &str) {
         let tokens = number(&step["tokens_per_s"]) * number(&step["ms"]) / 1e3;
         assert!((tokens - 1024.0).abs() < 1e-6, "{step}");
         assert!(number(&step["first_step_s"]) > 0.0 && number(&step["planned_bytes"]) > 0.0, "{step}");
+        let [batch, record, submit] =
+            ["batch", "record", "submit"].map(|name| number(&step[format!("host_{name}_ms")]));
+        assert!(batch > 0.0 && (record > 0.0) == (adapter != "cpu") && (submit > 0.0) == (adapter != "cpu"), "{step}");
     }
     // Every matrix and norm of 4 layers is used forward and backward.
     assert!(number(&steps[0]["dispatches"]) > 2.0 * 4.0 * 9.0, "{report}");

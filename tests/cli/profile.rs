@@ -46,6 +46,10 @@ fn profiles_three_steps(adapter: &str) {
     for (step, kernels) in steps.iter().zip(kernels.chunks(expected.len())) {
         assert!(start(kernels[0]) >= start(step) - 1e-3 && ends(kernels[kernels.len() - 1]) <= ends(step) + 1e-3);
     }
+    // Of the last step, which is none of the profiled ones.
+    for line in ["batch, made and written", "kernels recorded", "inside of submits"] {
+        assert!(tables.split_once("host, without a profile").unwrap().1.contains(line), "{tables}");
+    }
     // The table's counts are those of the schedule, and its times those of the trace, to their three digits.
     let adamw = tables.lines().find(|line| line.starts_with("adamw ")).unwrap();
     let columns: Vec<f64> = adamw.split_whitespace().skip(1).take(2).map(|word| word.parse().unwrap()).collect();

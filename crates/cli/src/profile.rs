@@ -51,6 +51,13 @@ fn tables(schedule: &Schedule, profile: &Profile) -> String {
     text += &line("gaps between kernels", gaps);
     text += &line("batch, made and written", upload);
     text += &line("all of it, as profiled", step);
+    if let Some([batch, record, submit]) = profile.host() {
+        let both = |name: &str, seconds: f64| format!("{name:<28}{:>18.3}\n", seconds * 1e3);
+        text += &format!("\n{:<28}{:>18}\n", "host, without a profile", "ms");
+        text += &both("batch, made and written", batch);
+        text += &both("kernels recorded", record);
+        text += &both("inside of submits", submit);
+    }
     text
 }
 

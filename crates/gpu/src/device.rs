@@ -43,9 +43,11 @@ pub(crate) struct Faults {
     pub(crate) ended: AtomicU64,
 }
 
-/// Memory that the device's allocator holds, in bytes.
+/// What the device's allocator holds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocatorReport {
+    /// Buffers, those of wgpu's own included.
+    pub allocations: usize,
     /// In use by buffers.
     pub allocated_bytes: u64,
     /// Taken from the driver, unused parts of blocks included.
@@ -167,6 +169,7 @@ impl Gpu {
     pub fn allocator_report(&self) -> Option<AllocatorReport> {
         let report = self.device.generate_allocator_report()?;
         Some(AllocatorReport {
+            allocations: report.allocations.len(),
             allocated_bytes: report.total_allocated_bytes,
             reserved_bytes: report.total_reserved_bytes,
         })
@@ -259,13 +262,13 @@ impl Gpu {
         Err(GpuError::Limit { what: format!("bytes of {what}"), limit, most, got, adapter })
     }
 
-    /// Submits, and has `ended` set when the work is done.
-    pub(crate) fn submit(&self, commands: CommandBuffer, ended: &Signal<()>) {
+    /// Submits, and has `ended` set, with the time, when the work is known to be done.
+    pub(crate) fn submit(&self, commands: CommandBuffer, ended: &Signal<Duration>) {
         self.queue.submit([commands]);
         let (ended, faults) = (ended.clone(), self.faults.clone());
         self.queue.on_submitted_work_done(move || {
             faults.ended.fetch_add(1, Ordering::Relaxed);
-            ended.set(());
+            ended.set(platform::now());
         });
     }
 }

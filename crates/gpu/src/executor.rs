@@ -18,7 +18,7 @@ use crate::{
     pace::{Pace, SUBMIT_SECONDS},
     plan::Plan,
     platform::{self, Outcome},
-    readback::{Readback, StagingRing},
+    readback::{Copy, Readback, StagingRing},
     timing::Timing,
     wait::Signal,
 };
@@ -48,19 +48,24 @@ pub struct GpuExecutor {
     pace: Pace,
     /// Dispatches of the current phase that are not submitted.
     rest: Range<usize>,
+    /// Copies to submit behind them.
+    copies: Vec<Copy>,
     flights: VecDeque<Flight>,
-    /// When the last submit that was waited for ended.
+    /// When the last submit ended that is known to have.
     landed: Duration,
+    /// When it was last looked whether submits have ended.
+    looked: Duration,
     /// Error scopes that have not resolved yet; natively they do so at once.
     outcomes: Vec<Outcome>,
     written: u64,
+    submitting: Duration,
     ring: StagingRing,
     timing: Option<Box<Timing>>,
 }
 
 /// A submit that the device is at.
 struct Flight {
-    ended: Signal<()>,
+    ended: Signal<Duration>,
     submitted: Duration,
     estimated: f64,
 }
@@ -94,10 +99,13 @@ impl GpuExecutor {
             plan,
             pace: Pace::new(),
             rest: 0..0,
+            copies: Vec::new(),
             flights: VecDeque::new(),
             landed: Duration::ZERO,
+            looked: Duration::ZERO,
             outcomes: Vec::new(),
             written: 0,
+            submitting: Duration::ZERO,
             ring: StagingRing::default(),
             timing: None,
         })
@@ -149,7 +157,8 @@ impl GpuExecutor {
         self.note(outcome)
     }
 
-    /// Copies a tensor as it is after everything that was run up to now, and gives the bytes when they are there.
+    /// Copies a tensor as it is after everything that was run up to now, all of the phase that was started included, and
+    /// gives the bytes when they are there. The copy is submitted with the end of that phase.
     ///
     /// # Errors
     /// A device that is lost, memory for the copy.
@@ -157,9 +166,13 @@ impl GpuExecutor {
         self.gpu.check()?;
         let (buffer, bytes) = self.schedule.place(self.schedule.whole(tensor));
         let name = &self.schedule.tensor(tensor).name;
-        let (readback, outcomes) = Readback::begin(&self.gpu, &self.ring, name, &self.plan.buffers[buffer], bytes)?;
-        self.written = 0;
-        outcomes.into_iter().try_for_each(|outcome| self.note(outcome))?;
+        let source = &self.plan.buffers[buffer];
+        let (readback, copy, outcome) = Readback::of(&self.gpu, &self.ring, name, source, bytes)?;
+        self.copies.push(copy);
+        self.note(outcome)?;
+        if self.rest.is_empty() {
+            self.submit_part(0..0)?;
+        }
         Ok(readback)
     }
 
@@ -206,23 +219,53 @@ impl GpuExecutor {
         Ok(())
     }
 
-    /// Submits as much of the phase as the device does in about `budget`, or nothing while it has enough before it.
-    /// Never waits: an application calls this once a frame. At least one dispatch is submitted, and none is thought
-    /// to take longer than 50 ms on a slow device of its class. How fast the device is, is learned where something is
-    /// waited for: [`GpuExecutor::run`] and [`GpuExecutor::wait`].
+    /// Submits as much of the phase as keeps the device busy for about `budget`, what it is still at included, and at
+    /// most three submits. Never waits: an application calls this once a frame. An idle device gets one dispatch at
+    /// least, and none is thought to take longer than 50 ms on a slow device of its class. While times are noted
+    /// nothing is submitted here: [`GpuExecutor::room`] does.
     ///
     /// # Errors
     /// A device that is lost.
     pub fn advance(&mut self, budget: Duration) -> Result<Progress, GpuError> {
         self.gpu.check()?;
         self.gpu.glance()?;
-        while self.flights.front().is_some_and(|flight| flight.ended.take().is_some()) {
-            self.flights.pop_front();
-        }
-        if !self.rest.is_empty() && self.flights.len() < IN_FLIGHT {
-            self.submit_part(budget.as_secs_f64())?;
+        self.collect();
+        while self.timing.is_none() && !self.rest.is_empty() && self.flights.len() < IN_FLIGHT {
+            let before: f64 = self.flights.iter().map(|flight| self.pace.seconds(flight.estimated)).sum();
+            let left = budget.as_secs_f64() - before;
+            if left <= 0.0 && !self.flights.is_empty() {
+                break;
+            }
+            self.submit_part(self.part(self.pace.work(left.min(SUBMIT_SECONDS))))?;
         }
         Ok(if self.rest.is_empty() { Progress::Done } else { Progress::More })
+    }
+
+    /// Waits until the oldest submit has ended, if there is one: then there is room for another.
+    ///
+    /// # Errors
+    /// A device that is lost or hangs.
+    pub async fn room(&mut self) -> Result<(), GpuError> {
+        if self.timing.is_some() && !self.rest.is_empty() {
+            return self.submit_timed().await;
+        }
+        self.land().await
+    }
+
+    /// Time inside of submits since the last call. Drivers differ in what they do there: lavapipe computes.
+    pub fn take_submitting(&mut self) -> Duration {
+        std::mem::take(&mut self.submitting)
+    }
+
+    /// Submits that are not known to have ended.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Forgets what is left of the phase that was started, and the reads that wait for its end.
+    pub fn abandon(&mut self) {
+        self.rest = 0..0;
+        self.copies.clear();
     }
 
     /// Waits until the device has nothing to do.
@@ -252,14 +295,8 @@ impl GpuExecutor {
     }
 
     async fn submit_rest(&mut self) -> Result<(), GpuError> {
-        if self.timing.is_some() {
-            return self.submit_timed().await;
-        }
-        while !self.rest.is_empty() {
-            while self.flights.len() >= IN_FLIGHT {
-                self.land().await?;
-            }
-            self.submit_part(SUBMIT_SECONDS)?;
+        while self.advance(Duration::MAX)? == Progress::More {
+            self.room().await?;
         }
         Ok(())
     }
@@ -272,39 +309,63 @@ impl GpuExecutor {
             self.rest.start = part.end;
             self.written = 0;
         }
-        Ok(())
+        if self.copies.is_empty() { Ok(()) } else { self.submit_part(0..0) }
     }
 
     /// Waits for the oldest submit and learns from its time.
     async fn land(&mut self) -> Result<(), GpuError> {
         let Some(flight) = self.flights.pop_front() else { return Ok(()) };
-        self.gpu.wait_for(&flight.ended, "step").await?;
-        let (began, now) = (flight.submitted.max(self.landed), platform::now());
-        self.pace.learn(flight.estimated, now.saturating_sub(began).as_secs_f64());
-        self.landed = now;
+        let ended = self.gpu.wait_for(&flight.ended, "step").await?;
+        self.learn(&flight, ended, ended);
+        self.looked = platform::now();
         Ok(())
     }
 
-    /// Records and submits the next dispatches, one at least, up to about `seconds` of work.
-    fn submit_part(&mut self, seconds: f64) -> Result<(), GpuError> {
+    /// Takes the submits off the list that have ended. When, lies between the last look and this one.
+    fn collect(&mut self) {
+        while let Some(ended) = self.flights.front().and_then(|flight| flight.ended.take()) {
+            let Some(flight) = self.flights.pop_front() else { break };
+            self.learn(&flight, self.looked.min(ended), ended);
+        }
+        self.looked = platform::now();
+    }
+
+    /// Learns from a submit that ended between two points of time.
+    fn learn(&mut self, flight: &Flight, after: Duration, before: Duration) {
+        let began = flight.submitted.max(self.landed);
+        let [least, most] = [after, before].map(|end| end.saturating_sub(began).as_secs_f64());
+        self.pace.learn(flight.estimated, least, most);
+        self.landed = before;
+    }
+
+    /// Records and submits some dispatches, and the copies with the last of a phase.
+    fn submit_part(&mut self, part: Range<usize>) -> Result<(), GpuError> {
         self.gpu.check()?;
-        let part = self.part(self.pace.work(seconds));
         let dispatches = &self.plan.dispatches[part.clone()];
+        let copies = if part.end == self.rest.end || part.is_empty() { self.copies.split_off(0) } else { Vec::new() };
         let ended = Signal::new();
-        let ((), outcome) = self.gpu.scoped("submit", 0, || {
+        let (submitting, outcome) = self.gpu.scoped("submit", 0, || {
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for dispatch in dispatches {
-                pass.set_pipeline(&dispatch.pipeline);
-                pass.set_bind_group(0, &dispatch.group, &[]);
-                pass.dispatch_workgroups(dispatch.x, dispatch.y, 1);
+            if !dispatches.is_empty() {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for dispatch in dispatches {
+                    pass.set_pipeline(&dispatch.pipeline);
+                    pass.set_bind_group(0, &dispatch.group, &[]);
+                    pass.dispatch_workgroups(dispatch.x, dispatch.y, 1);
+                }
             }
-            drop(pass);
-            self.gpu.submit(encoder.finish(), &ended)
+            copies.into_iter().for_each(|copy| copy.record(&mut encoder));
+            let commands = encoder.finish();
+            let start = platform::now();
+            self.gpu.submit(commands, &ended);
+            platform::now() - start
         });
         let estimated = dispatches.iter().map(|dispatch| dispatch.seconds).sum();
-        self.rest.start = part.end;
+        if !part.is_empty() {
+            self.rest.start = part.end;
+        }
         self.written = 0;
+        self.submitting += submitting;
         self.flights.push_back(Flight { ended, submitted: platform::now(), estimated });
         self.note(outcome)
     }
@@ -332,7 +393,7 @@ impl GpuExecutor {
             }
         });
         if first.is_err() {
-            self.rest = 0..0;
+            self.abandon();
         }
         first
     }

@@ -27,5 +27,6 @@ pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use executor::{GpuExecutor, Progress};
 pub use pipeline::Kernel;
+pub use platform::now;
 pub use readback::Readback;
 pub use self_test::self_test;

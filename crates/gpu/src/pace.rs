@@ -38,13 +38,23 @@ impl Pace {
         seconds / self.0
     }
 
-    /// Corrects by one submit. Slower than thought counts at once, faster counts by a quarter.
-    pub(crate) fn learn(&mut self, estimated: f64, measured: f64) {
-        if estimated <= 0.0 || measured <= 0.0 {
+    /// Seconds that work by the uncorrected estimate takes.
+    pub(crate) fn seconds(self, work: f64) -> f64 {
+        work * self.0
+    }
+
+    /// Corrects by one submit, which took at least `least` and at most `most` seconds: not at all where what was thought
+    /// lies between. Slower than thought counts at once, faster counts by a quarter.
+    pub(crate) fn learn(&mut self, estimated: f64, least: f64, most: f64) {
+        if estimated <= 0.0 || most <= 0.0 {
             return;
         }
-        let ratio = (measured / estimated).clamp(1e-4, 1e4);
-        self.0 = if ratio > self.0 { ratio } else { 0.75 * self.0 + 0.25 * ratio };
+        let [least, most] = [least, most].map(|measured| (measured / estimated).clamp(1e-4, 1e4));
+        if self.0 < least {
+            self.0 = least;
+        } else if self.0 > most {
+            self.0 = 0.75 * self.0 + 0.25 * most;
+        }
     }
 }
 
@@ -55,12 +65,25 @@ mod tests {
     #[test]
     fn slowness_is_believed_at_once_and_speed_slowly() {
         let mut pace = Pace::new();
-        pace.learn(1.0, 8.0);
+        pace.learn(1.0, 8.0, 8.0);
         assert_eq!(pace.work(4.0), 0.5);
-        pace.learn(1.0, 4.0);
+        assert_eq!(pace.seconds(0.5), 4.0);
+        pace.learn(1.0, 4.0, 4.0);
         assert_eq!(pace.work(7.0), 1.0);
-        pace.learn(0.0, 4.0);
-        pace.learn(1.0, 0.0);
+        pace.learn(0.0, 4.0, 4.0);
+        pace.learn(1.0, 0.0, 0.0);
         assert_eq!(pace.work(7.0), 1.0);
+    }
+
+    /// A look once a frame does not make a device slow whose submits end between two of them.
+    #[test]
+    fn what_agrees_with_the_estimate_teaches_nothing() {
+        let mut pace = Pace::new();
+        pace.learn(0.004, 0.0, 0.016);
+        assert_eq!(pace.work(1.0), 1.0);
+        pace.learn(0.004, 0.008, 0.024);
+        assert_eq!(pace.work(1.0), 0.5);
+        pace.learn(0.004, 0.0, 0.004);
+        assert_eq!(pace.work(7.0), 4.0);
     }
 }

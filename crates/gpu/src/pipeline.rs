@@ -215,7 +215,7 @@ impl Gpu {
             self.submit(encoder.finish(), &ended)
         });
         outcome.await?;
-        self.wait_for(&ended, kernel).await
+        self.wait_for(&ended, kernel).await.map(|_| ())
     }
 }
 

@@ -38,8 +38,8 @@ mod native {
         std::thread::sleep((waited / 16).clamp(Duration::from_micros(20), Duration::from_millis(1)));
     }
 
-    /// Time since some fixed point.
-    pub(crate) fn now() -> Duration {
+    /// Time since some fixed point: the clock of everything below the command line.
+    pub fn now() -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed()
     }
@@ -78,7 +78,9 @@ mod native {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::*;
+pub use native::now;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::{Outcome, glance, parallel, pause};
 
 #[cfg(target_arch = "wasm32")]
 mod web {
@@ -98,7 +100,7 @@ mod web {
     pub(crate) fn pause(_: Duration) {}
 
     /// No clock is needed: the browser ends a hung device itself.
-    pub(crate) fn now() -> Duration {
+    pub fn now() -> Duration {
         Duration::ZERO
     }
 
@@ -114,4 +116,6 @@ mod web {
 }
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::*;
+pub use web::now;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::{Outcome, glance, parallel, pause};

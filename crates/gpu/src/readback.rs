@@ -1,12 +1,22 @@
 //! From device memory to the host: now, or later without waiting.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use wgpu::{Buffer, BufferAsyncError, BufferUsages};
+use wgpu::{Buffer, BufferAsyncError, BufferUsages, CommandEncoder, MapMode};
 
-use crate::{Gpu, GpuError, error::one_line, platform::Outcome, wait::Signal};
+use crate::{
+    Gpu, GpuError,
+    error::one_line,
+    platform::{self, Outcome},
+    wait::Signal,
+};
 
-type Mapped = Signal<Result<(), BufferAsyncError>>;
+/// What became of a request to map, and when that was known.
+type Mapped = Signal<(Result<(), BufferAsyncError>, Duration)>;
 
 impl Gpu {
     /// Asks for a whole `MAP_READ` buffer; the signal comes when all work submitted before on it is done.
@@ -14,7 +24,7 @@ impl Gpu {
         let mapped = Signal::new();
         let set = mapped.clone();
         let ((), outcome) = self.scoped(what, staging.size(), || {
-            staging.map_async(wgpu::MapMode::Read, .., move |result| set.set(result));
+            staging.map_async(MapMode::Read, .., move |result| set.set((result, platform::now())));
         });
         (mapped, outcome)
     }
@@ -36,7 +46,7 @@ impl Gpu {
     pub(crate) async fn map(&self, staging: &Buffer, what: &str) -> Result<Vec<u8>, GpuError> {
         let (mapped, outcome) = self.begin_map(staging, what);
         outcome.await?;
-        let result = self.wait_for(&mapped, what).await?;
+        let (result, _) = self.wait_for(&mapped, what).await?;
         self.end_map(staging, result, what)
     }
 }
@@ -64,6 +74,26 @@ impl StagingRing {
     }
 }
 
+/// A copy to record behind what it is a copy of.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    source: Buffer,
+    start: u64,
+    staging: Buffer,
+    mapped: Mapped,
+}
+
+impl Copy {
+    /// Records the copy; once submitted and done it is mapped.
+    pub(crate) fn record(self, encoder: &mut CommandEncoder) {
+        encoder.copy_buffer_to_buffer(&self.source, self.start, &self.staging, 0, self.staging.size());
+        let mapped = self.mapped;
+        encoder.map_buffer_on_submit(&self.staging, MapMode::Read, .., move |result| {
+            mapped.set((result, platform::now()));
+        });
+    }
+}
+
 /// A copy of a tensor on its way to the host. It holds what the tensor held when it was asked for, whatever runs
 /// afterwards.
 #[derive(Debug)]
@@ -73,17 +103,18 @@ pub struct Readback {
     staging: Buffer,
     ring: StagingRing,
     mapped: Mapped,
+    arrived: Duration,
 }
 
 impl Readback {
-    /// Submits the copy of a range of `buffer`. The outcomes are those of the calls it took.
-    pub(crate) fn begin(
+    /// A readback of a range of `source`, and the copy to record for it. The outcome is that of the calls it took.
+    pub(crate) fn of(
         gpu: &Arc<Gpu>,
         ring: &StagingRing,
         what: &str,
-        buffer: &Buffer,
-        bytes: std::ops::Range<usize>,
-    ) -> Result<(Self, [Outcome; 3]), GpuError> {
+        source: &Buffer,
+        bytes: Range<usize>,
+    ) -> Result<(Self, Copy, Outcome), GpuError> {
         let size = bytes.len() as u64;
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let none: Outcome = Box::pin(async { Ok(()) });
@@ -91,14 +122,15 @@ impl Readback {
             Some(staging) => (staging, none),
             None => gpu.begin_buffer(what, size, usage)?,
         };
-        let ((), copied) = gpu.scoped(what, size, || {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer, bytes.start as u64, &staging, 0, size);
-            gpu.submit(encoder.finish(), &Signal::new())
-        });
-        let (mapped, asked) = gpu.begin_map(&staging, what);
+        let mapped = Signal::new();
+        let copy = Copy {
+            source: source.clone(),
+            start: bytes.start as u64,
+            staging: staging.clone(),
+            mapped: mapped.clone(),
+        };
         let (gpu, ring, what) = (gpu.clone(), ring.clone(), what.to_owned());
-        Ok((Self { gpu, what, staging, ring, mapped }, [created, copied, asked]))
+        Ok((Self { gpu, what, staging, ring, mapped, arrived: Duration::ZERO }, copy, created))
     }
 
     /// The bytes, once they are there; never waits. After they came, none.
@@ -109,9 +141,17 @@ impl Readback {
         self.gpu.check()?;
         self.gpu.glance()?;
         match self.mapped.take() {
-            Some(result) => self.finish(result).map(Some),
+            Some((result, arrived)) => {
+                self.arrived = arrived;
+                self.finish(result).map(Some)
+            }
             None => Ok(None),
         }
+    }
+
+    /// When the bytes that [`Readback::try_take`] gave were known to be there, by [`crate::now`].
+    pub fn arrived(&self) -> Duration {
+        self.arrived
     }
 
     /// The bytes.
@@ -119,7 +159,7 @@ impl Readback {
     /// # Errors
     /// A device that is lost or hangs.
     pub async fn wait(self) -> Result<Vec<u8>, GpuError> {
-        let result = self.gpu.wait_for(&self.mapped, &self.what).await?;
+        let (result, _) = self.gpu.wait_for(&self.mapped, &self.what).await?;
         self.finish(result)
     }
 

@@ -185,6 +185,46 @@ fn late_readbacks_hold_what_was_there_when_they_were_asked_for() {
     }
 }
 
+/// Asked for between a phase's start and its end, a read has what the end leaves; given up, it never comes.
+#[test]
+fn reads_wait_for_the_end_of_the_phase_that_was_started() {
+    let small = small();
+    let mut executor = executor(&small.schedule);
+    let (x, w) = inputs();
+    executor.write(small.x, &bytes(&x)).unwrap();
+    executor.write(small.w, &bytes(&w)).unwrap();
+    executor.start(Phase::ForwardBackward).unwrap();
+    let mut read = executor.read_later(small.x).unwrap();
+    assert!(read.try_take().unwrap().is_none(), "expected nothing of a phase that was not submitted, got a read");
+    while executor.advance(Duration::ZERO).unwrap() == Progress::More {
+        assert!(executor.in_flight() <= 1, "without a budget: expected one submit at a time");
+    }
+    let expected: Vec<f32> = x.iter().map(|x| x + 1.0).collect();
+    assert_eq!(floats(&block_on(read.wait()).unwrap()), expected);
+    executor.start(Phase::ForwardBackward).unwrap();
+    let mut read = executor.read_later(small.x).unwrap();
+    executor.abandon();
+    block_on(executor.wait()).unwrap();
+    assert!(read.try_take().unwrap().is_none());
+    assert_eq!(floats(&block_on(executor.read(small.x)).unwrap()), expected);
+}
+
+/// However large the budget, the device has at most three submits before it.
+#[test]
+fn at_most_three_submits_are_in_flight() {
+    let small = small();
+    let mut executor = executor(&small.schedule);
+    executor.start(Phase::ForwardBackward).unwrap();
+    let mut most = 0;
+    while executor.advance(Duration::MAX).unwrap() == Progress::More {
+        most = most.max(executor.in_flight());
+        block_on(executor.room()).unwrap();
+    }
+    assert_eq!(most, 3);
+    block_on(executor.wait()).unwrap();
+    assert_eq!(executor.in_flight(), 0);
+}
+
 /// The allocator holds after 200 steps what it held after the first.
 #[test]
 fn memory_is_constant() {

@@ -1,8 +1,8 @@
 //! What a schedule runs on: a GPU through wgpu, or this process's CPU cores. One interface, the same schedule.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use evenkeel_gpu::{Gpu, GpuExecutor};
+use evenkeel_gpu::{Gpu, GpuExecutor, Progress, Readback};
 use evenkeel_schedule::{CpuExecutor, Phase, Schedule, StepTime, TensorId};
 use evenkeel_shaders::{Class, Device};
 
@@ -120,6 +120,19 @@ impl Executor {
         }
     }
 
+    /// Whether the host goes on while phases run.
+    pub fn overlaps(&self) -> bool {
+        matches!(self, Self::Gpu(_))
+    }
+
+    /// Time inside of the driver's submits since the last call.
+    pub fn take_submitting(&mut self) -> Duration {
+        match self {
+            Self::Cpu(_) => Duration::ZERO,
+            Self::Gpu(gpu) => gpu.take_submitting(),
+        }
+    }
+
     /// Overwrites a tensor.
     ///
     /// # Errors
@@ -157,6 +170,63 @@ impl Executor {
         Ok(())
     }
 
+    /// Reads an f32 tensor as it is after the phase that was started last, without waiting: [`Late::poll`] has it once it
+    /// is there.
+    ///
+    /// # Errors
+    /// A device that is lost, memory.
+    pub fn read_later(&mut self, tensor: TensorId) -> Result<Late, TrainError> {
+        let source = match self {
+            Self::Cpu(cpu) => Source::There(cpu.read(tensor)),
+            Self::Gpu(gpu) => Source::Device(Box::new(gpu.read_later(tensor)?)),
+        };
+        Ok(Late { source, values: Vec::new(), arrived: evenkeel_gpu::now() })
+    }
+
+    /// Starts a phase, of which [`Executor::advance`] submits what there is room for. The CPU executor runs it at once.
+    ///
+    /// # Errors
+    /// A phase before that was not advanced to its end.
+    pub fn start(&mut self, phase: Phase) -> Result<(), TrainError> {
+        match self {
+            Self::Cpu(cpu) => cpu.run(phase),
+            Self::Gpu(gpu) => gpu.start(phase)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on with the phase that was started, within what keeps the device busy for about `budget`; never waits.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub fn advance(&mut self, budget: Duration) -> Result<Progress, TrainError> {
+        match self {
+            Self::Cpu(_) => Ok(Progress::Done),
+            Self::Gpu(gpu) => Ok(gpu.advance(budget)?),
+        }
+    }
+
+    /// Waits until the device has ended what it was given first, and so has room for more.
+    ///
+    /// # Errors
+    /// A device that is lost or hangs.
+    pub async fn room(&mut self) -> Result<(), TrainError> {
+        match self {
+            Self::Cpu(_) => Ok(()),
+            Self::Gpu(gpu) => Ok(gpu.room().await?),
+        }
+    }
+
+    /// Forgets what is left of the phase that was started, and waits until the device has nothing to do.
+    ///
+    /// # Errors
+    /// A device that is lost or hangs.
+    pub async fn abandon(&mut self) -> Result<(), TrainError> {
+        let Self::Gpu(gpu) = self else { return Ok(()) };
+        gpu.abandon();
+        Ok(gpu.wait().await?)
+    }
+
     /// Begins to note when steps run, by the device's timestamps or the CPU's clock, or ends it.
     ///
     /// # Errors
@@ -187,6 +257,47 @@ impl Executor {
             Self::Gpu(gpu) => gpu.run_step(index).await?,
         }
         Ok(())
+    }
+}
+
+/// Values on their way from the device.
+#[derive(Debug)]
+pub struct Late {
+    source: Source,
+    values: Vec<f32>,
+    arrived: Duration,
+}
+
+#[derive(Debug)]
+enum Source {
+    Device(Box<Readback>),
+    There(Vec<u8>),
+    Taken,
+}
+
+impl Late {
+    /// The values, once they are there; never waits.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub fn poll(&mut self) -> Result<Option<&[f32]>, TrainError> {
+        let bytes = match &mut self.source {
+            Source::Taken => return Ok(Some(&self.values)),
+            Source::There(bytes) => std::mem::take(bytes),
+            Source::Device(readback) => {
+                let Some(bytes) = readback.try_take()? else { return Ok(None) };
+                self.arrived = readback.arrived();
+                bytes
+            }
+        };
+        self.values = bytemuck::pod_collect_to_vec(&bytes);
+        self.source = Source::Taken;
+        Ok(Some(&self.values))
+    }
+
+    /// When they were known to be there, by [`evenkeel_gpu::now`].
+    pub fn arrived(&self) -> Duration {
+        self.arrived
     }
 }
 

@@ -85,6 +85,9 @@ pub enum TrainError {
         /// Training, evaluation or generation.
         part: &'static str,
     },
+    /// A record that was asked for without a step.
+    #[error("trainer: expected a step that has begun, got none")]
+    NoStep,
     /// A step that the device calls done although its last kernel did not run.
     #[error("step {step}: expected its number in the metrics record, got {got}: the device did not finish the step")]
     Incomplete {

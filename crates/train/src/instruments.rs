@@ -121,21 +121,25 @@ impl Instruments {
         executor.write(self.stream.0, &self.stream.1)
     }
 
-    /// Takes all statistics. [`Phase::Snapshot`] ran before the update.
-    pub(crate) async fn measure(&self, executor: &mut Executor) -> Result<Measurement, TrainError> {
-        executor.run(Phase::Measure).await?;
+    /// What is to be read after [`Phase::Measure`], in this order; [`Phase::Snapshot`] ran before the update.
+    pub(crate) fn reads(&self) -> Vec<TensorId> {
+        self.weights.iter().flat_map(|(_, statistics)| *statistics).chain([self.streams]).collect()
+    }
+
+    /// What was read, as statistics.
+    pub(crate) fn measurement(&self, read: &[&[f32]]) -> Measurement {
         let mut weights = BTreeMap::new();
-        for (segments, [after, update]) in &self.weights {
-            let (after, update) = (executor.read(*after).await?, executor.read(*update).await?);
+        for ((segments, _), read) in self.weights.iter().zip(read.chunks(2)) {
+            let (after, update) = (read[0], read[1]);
             for ((&member, after), update) in segments.members.iter().zip(after.chunks(4)).zip(update.chunks(4)) {
                 let spec = &self.parameters[member];
                 let row = weight_statistics(Statistics::from_row(after), Statistics::from_row(update), spec.elements());
                 weights.insert(spec.name.clone(), row);
             }
         }
-        let rows = executor.read(self.streams).await?;
-        let residual_stream = rows.chunks(2 * View::ALIGNMENT).map(stream_statistics).collect();
-        Ok(Measurement { weights, residual_stream })
+        let streams = read[2 * self.weights.len()];
+        let residual_stream = streams.chunks(2 * View::ALIGNMENT).map(stream_statistics).collect();
+        Measurement { weights, residual_stream }
     }
 }
 

@@ -1,9 +1,6 @@
 //! The run: steps, evaluations, checkpoints and metrics in a run folder, from the beginning or from where it stopped.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use evenkeel_schedule::Schedule;
 
@@ -122,6 +119,8 @@ struct Run<'a> {
     summary: Summary,
     saved: u64,
     profile: Profile,
+    /// The step that was last asked whether it is to be profiled, and the answer.
+    profiled: Option<(u64, bool)>,
 }
 
 /// Trains.
@@ -194,8 +193,10 @@ pub async fn pretrain(
         summary,
         saved: done,
         profile: Profile::default(),
+        profiled: None,
     };
     run.steps(done).await?;
+    run.tell_profile()?;
     run.sample().await?;
     Ok(run.summary)
 }
@@ -262,7 +263,13 @@ impl Run<'_> {
         // Skipped updates in a row, and whether a checkpoint waits for a step that is applied.
         let (mut skipped, mut owed) = (0, false);
         for step in done + 1..=train.steps {
-            let record = self.step(step).await?;
+            self.begin(step).await?;
+            // What reads the weights has the device to itself.
+            let alone = owed || due(train.eval_every, step) || due(train.checkpoint_every, step);
+            if !alone {
+                self.begin(step + 1).await?;
+            }
+            let record = self.finish(step).await?;
             skipped = if record.applied { 0 } else { skipped + 1 };
             if skipped == MOST_SKIPPED || (skipped > 0 && step == train.steps) {
                 return Err(TrainError::NonFiniteNorm { step, skipped, hint: self.resume_hint() });
@@ -275,6 +282,9 @@ impl Run<'_> {
                 self.evaluate(step).await?;
             }
             let stop = self.watch.stop() && step < train.steps;
+            if stop {
+                self.trainer.abandon(&mut self.executor).await?;
+            }
             owed |= stop || due(train.checkpoint_every, step);
             if owed && record.applied {
                 self.save(&record).await?;
@@ -289,23 +299,44 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn step(&mut self, step: u64) -> Result<StepRecord, TrainError> {
-        let train = &self.settings.train;
-        let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
-        let measured = self.measured(step);
-        let profiled = self.watch.profiles(step);
+    /// Begins a step that has not begun. One that is profiled has the device to itself: it does not begin while
+    /// another runs, and none begins while it runs.
+    async fn begin(&mut self, step: u64) -> Result<(), TrainError> {
+        let running = self.trainer.begun();
+        if running == Some(step) {
+            return Ok(());
+        }
+        let before = self.profiled.filter(|(asked, _)| *asked != step).is_some_and(|(_, profiled)| profiled);
+        let profiled = match self.profiled {
+            Some((asked, answer)) if asked == step => answer,
+            _ if running.is_some() && before => return Ok(()),
+            _ => self.watch.profiles(step),
+        };
+        self.profiled = Some((step, profiled));
+        if profiled && running.is_some() {
+            return Ok(());
+        }
         if profiled {
             self.executor.record_times(true).await?;
         }
-        let start = Instant::now();
-        let record = self.trainer.step(&mut self.executor, step, lr, measured).await?;
-        let time = start.elapsed();
-        if profiled {
-            let times = self.executor.take_times();
+        let train = &self.settings.train;
+        let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
+        self.trainer.begin(step, lr, self.measured(step));
+        Ok(())
+    }
+
+    async fn finish(&mut self, step: u64) -> Result<StepRecord, TrainError> {
+        let train = &self.settings.train;
+        let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
+        let record = self.trainer.record(&mut self.executor).await?;
+        let StepRecord { time, host, .. } = record;
+        let times = self.executor.take_times();
+        if self.profiled == Some((step, true)) {
             self.executor.record_times(false).await?;
-            self.profile.push(StepProfile { step, time, upload: record.upload, times });
-            let trace = self.folder.write_trace(&self.profile.trace(&self.program.schedule))?;
-            self.watch.event(Event::Profiled(&self.program.schedule, &self.profile, &trace));
+            self.profile.push(StepProfile { step, time, upload: host.batches, times });
+            self.tell_profile()?;
+        } else {
+            self.profile.note(host);
         }
         self.summary.step_time += time;
         if !record.loss.is_finite() {
@@ -338,6 +369,14 @@ impl Run<'_> {
         self.summary.losses = Some((first, row.loss));
         self.summary.step = step;
         Ok(record)
+    }
+
+    fn tell_profile(&mut self) -> Result<(), TrainError> {
+        if !self.profile.is_empty() {
+            let trace = self.folder.write_trace(&self.profile.trace(&self.program.schedule))?;
+            self.watch.event(Event::Profiled(&self.program.schedule, &self.profile, &trace));
+        }
+        Ok(())
     }
 
     /// Whether the instruments are read at this step: every interval, and at the end.

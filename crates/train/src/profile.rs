@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use evenkeel_schedule::{Schedule, Step, StepTime};
 use serde_json::{Value, json};
 
+use crate::HostTime;
+
 /// One training step, kernel by kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepProfile {
@@ -36,12 +38,28 @@ pub struct Share {
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     steps: Vec<StepProfile>,
+    /// Of the steps in between, which run as always.
+    hosts: Vec<HostTime>,
 }
 
 impl Profile {
     /// Adds a step.
     pub fn push(&mut self, step: StepProfile) {
         self.steps.push(step);
+    }
+
+    /// Adds the host's share of a step that runs without a profile; the first one includes what drivers compile.
+    pub fn note(&mut self, host: HostTime) {
+        self.hosts.push(host);
+    }
+
+    /// Median seconds that the host worked for a step that ran without a profile, the first left out: for its batches, and
+    /// for recording, inside of submits.
+    pub fn host(&self) -> Option<[f64; 3]> {
+        let mut hosts: Vec<_> =
+            self.hosts.iter().skip(1).map(|host| [host.batches, host.record, host.submit]).collect();
+        hosts.sort_by_key(|[batches, record, _]| *batches + *record);
+        hosts.get(hosts.len() / 2).map(|host| host.map(|time| time.as_secs_f64()))
     }
 
     /// Whether there is none.

@@ -7,7 +7,7 @@ use evenkeel_schedule::Phase;
 use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, Precision, matmul_nn, matmul_nt, matmul_tn, scale};
 
 use crate::{
-    Compute, Executor, Setup, TrainError, Trainer,
+    Compute, Executor, Setup, StepRecord, TrainError, Trainer,
     settings::{Arch, Settings, Sources},
 };
 
@@ -31,7 +31,7 @@ pub struct Bench {
     pub trainer: Trainer,
     /// Seconds from the settings to the end of the first step.
     pub first_step: f64,
-    steps: u64,
+    done: u64,
 }
 
 impl Bench {
@@ -52,7 +52,7 @@ impl Bench {
         let weights = setup.weights.load(&setup.config)?;
         let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
         let trainer = Trainer::new(&setup.program, setup.batches, 1)?;
-        let mut bench = Self { arch, executor, trainer, first_step: 0.0, steps: 0 };
+        let mut bench = Self { arch, executor, trainer, first_step: 0.0, done: 0 };
         bench.step().await?;
         bench.first_step = start.elapsed().as_secs_f64();
         Ok(bench)
@@ -63,10 +63,27 @@ impl Bench {
     /// # Errors
     /// A device that is lost.
     pub async fn step(&mut self) -> Result<f64, TrainError> {
-        let start = Instant::now();
-        self.steps += 1;
-        self.trainer.step(&mut self.executor, self.steps, 1e-3, false).await?;
-        Ok(start.elapsed().as_secs_f64())
+        let records = self.steps(1).await?;
+        Ok(records.iter().map(|record| record.time.as_secs_f64()).sum())
+    }
+
+    /// Trains some steps, each begun while the one before it runs, as a run does.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    pub async fn steps(&mut self, count: usize) -> Result<Vec<StepRecord>, TrainError> {
+        let last = self.done + count as u64;
+        let mut records = Vec::with_capacity(count);
+        while self.done < last {
+            self.done += 1;
+            for step in self.done..=last.min(self.done + 1) {
+                if self.trainer.begun().is_none_or(|begun| begun < step) {
+                    self.trainer.begin(step, 1e-3, false);
+                }
+            }
+            records.push(self.trainer.record(&mut self.executor).await?);
+        }
+        Ok(records)
     }
 
     /// Dispatches of a training step; on the CPU, kernels.
