@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use evenkeel_gpu::Kernel;
-use evenkeel_shaders::{Card, Form, Params, Precision, Variant, convert, matmul_nt};
+use evenkeel_shaders::{Card, Form, Params, Precision, Variant, accumulate, convert, matmul_nt};
 use evenkeel_tests::{Stage, Subject};
 use half::f16;
 
@@ -46,7 +46,20 @@ fn rounding_is_to_nearest_even_in_both_forms() {
     }
 }
 
-/// The loss scale counts on it: what does not fit is not quietly the largest number, and a NaN stays one.
+/// What the kernel that reads and writes half precision makes of these numbers.
+fn copied(form: Form, values: &[f16]) -> Vec<f16> {
+    let kernel = Kernel { card: &accumulate::CARD, variant: &accumulate::CARD.variants[0], form };
+    let params = Params::dims([("N", values.len()), ("accumulate", 0)]);
+    let bits: Vec<u16> = values.iter().map(|value| value.to_bits()).collect();
+    let mut arguments = [bytemuck::cast_slice(&bits).to_vec(), vec![0; 2 * values.len()]];
+    let gpu = evenkeel_tests::gpu().unwrap();
+    pollster::block_on(gpu.dispatch_once(kernel, &params, &mut arguments)).unwrap();
+    let bits: Vec<u16> = bytemuck::pod_collect_to_vec(&arguments[1]);
+    bits.into_iter().map(f16::from_bits).collect()
+}
+
+/// The loss scale counts on it: what does not fit is not quietly the largest number, and a NaN stays one, also where it
+/// is read again.
 #[test]
 fn overflow_is_infinity_and_nan_stays_in_both_forms() {
     let finite = [65_504.0, 65_519.996, -65_504.0, 0.0];
@@ -55,7 +68,8 @@ fn overflow_is_infinity_and_nan_stays_in_both_forms() {
     let values = [&finite[..], &infinite[..], &nan[..]].concat();
     for form in forms() {
         let got = converted(form, &values);
-        for (value, got) in values.iter().zip(got) {
+        let again = copied(form, &got);
+        for (value, got) in values.iter().zip(got).chain(values.iter().zip(again)) {
             let same = if value.is_nan() { got.is_nan() } else { got == f16::from_f32(*value) };
             assert!(same, "{form:?}: {value:e}: expected {}, got {got}", f16::from_f32(*value));
         }
