@@ -1,6 +1,9 @@
 //! Global gradient norm, the decision whether this step is applied, and its clipping factor: all on the device, in the
 //! optimizer's state. The factor is that of `torch.nn.utils.clip_grad_norm_`.
 //!
+//! Gradients come multiplied by the loss scale, and the factor takes that back. The scale moves as `torch.amp.GradScaler`'s:
+//! half after a norm that is not finite, twice after `growth_interval` finite ones in a row; with an interval of 0 it stays.
+//!
 //! The bias corrections 1 - beta^t follow c += (1 - beta) (1 - c), which starts exact at 1 - beta; 1 - pow(beta, t) in
 //! f32 would start with what cancellation leaves. t counts the applied steps: a skipped one leaves no trace.
 
@@ -28,14 +31,22 @@ pub mod slots {
     pub const FINITE: usize = 5;
     /// Learning rate of this step.
     pub const LR: usize = 6;
+    /// What the loss of this step was multiplied by.
+    pub const LOSS_SCALE: usize = 7;
 }
 
 /// See the module.
 pub static CARD: Card = Card {
     name: "gradient_clip",
-    args: &[read("partial", &["S"]), read("step", &["2"]), read_write("state", &["8"])],
+    args: &[
+        read("partial", &["S"]),
+        read("step", &["2"]),
+        read_write("loss_scale", &["2"]),
+        read_write("state", &["8"]),
+    ],
     params: &[
         Param::Dim("S"),
+        Param::Dim("growth_interval"),
         Param::Scalar("max_norm"),
         Param::Scalar("one_minus_beta1"),
         Param::Scalar("one_minus_beta2"),
@@ -56,11 +67,13 @@ pub static CARD: Card = Card {
 
 fn reference(p: &Params, v: &Values) -> Values {
     let mut state = v["state"].clone();
-    let total: f64 = v["partial"].iter().sum();
+    let (total, [scale, good]) = (v["partial"].iter().sum::<f64>(), [v["loss_scale"][0], v["loss_scale"][1]]);
+    let interval = p.dim("growth_interval") as f64;
     // The kernels decide by what f32 holds of the total.
     let finite = (total as f32).is_finite();
     state[slots::LR] = v["step"][0];
-    state[slots::NORM] = if finite { total.sqrt() } else { f64::INFINITY };
+    state[slots::LOSS_SCALE] = scale;
+    state[slots::NORM] = if finite { total.sqrt() / scale } else { f64::INFINITY };
     state[slots::FINITE] = if finite { 1.0 } else { 0.0 };
     state[slots::SCALE] = 0.0;
     if finite {
@@ -73,16 +86,26 @@ fn reference(p: &Params, v: &Values) -> Values {
         }
         let max_norm = f64::from(p.scalar("max_norm"));
         let ratio = max_norm / (state[slots::NORM] + NORM_OFFSET);
-        state[slots::SCALE] = if max_norm > 0.0 && ratio < 1.0 { ratio } else { 1.0 };
+        let clip = if max_norm > 0.0 && ratio < 1.0 { ratio } else { 1.0 };
+        state[slots::SCALE] = clip / scale;
     }
-    Values::from([("state", state)])
+    let next = match (interval > 0.0, finite) {
+        (false, _) => vec![scale, good],
+        (true, false) => vec![scale / 2.0, 0.0],
+        (true, true) if good + 1.0 == interval => vec![scale * 2.0, 0.0],
+        (true, true) => vec![scale, good + 1.0],
+    };
+    Values::from([("state", state), ("loss_scale", next)])
 }
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (partial, step, state) = (args.f32("partial"), args.f32("step"), args.f32_mut("state"));
-    let norm = sum_of(partial, |partial| partial).sqrt();
+    let loss_scale = args.f32_mut("loss_scale");
+    let scale = loss_scale[0];
+    let norm = sum_of(partial, |partial| partial).sqrt() / scale;
     let finite = norm.is_finite();
     state[slots::LR] = step[0];
+    state[slots::LOSS_SCALE] = scale;
     state[slots::NORM] = norm;
     state[slots::FINITE] = f32::from(finite);
     state[slots::SCALE] = 0.0;
@@ -91,19 +114,33 @@ fn cpu(p: &Params, mut args: CpuArgs<'_>) {
         state[slots::APPLIED] += 1.0;
         state[slots::CORRECTION1] += p.scalar("one_minus_beta1") * (1.0 - state[slots::CORRECTION1]);
         state[slots::CORRECTION2] += p.scalar("one_minus_beta2") * (1.0 - state[slots::CORRECTION2]);
-        state[slots::SCALE] = if max_norm > 0.0 { (max_norm / (norm + NORM_OFFSET as f32)).min(1.0) } else { 1.0 };
+        let clip = if max_norm > 0.0 { (max_norm / (norm + NORM_OFFSET as f32)).min(1.0) } else { 1.0 };
+        state[slots::SCALE] = clip / scale;
+    }
+    let interval = p.dim("growth_interval") as f32;
+    if interval > 0.0 {
+        loss_scale[1] = if finite { loss_scale[1] + 1.0 } else { 0.0 };
+        if !finite {
+            loss_scale[0] = 0.5 * scale;
+        } else if loss_scale[1] == interval {
+            loss_scale.copy_from_slice(&[2.0 * scale, 0.0]);
+        }
     }
 }
 
 fn cases() -> Vec<Case> {
     // Norms of order 1, so that no slot is lost beside another.
-    let case = |s: usize, max_norm| {
-        let params = Params::dims([("S", s)])
+    let scaled = |s: usize, max_norm, interval, scale: fn(&Params, &Values) -> Vec<f64>| {
+        let params = Params::dims([("S", s), ("growth_interval", interval)])
             .with_scalar("max_norm", max_norm)
             .with_scalar("one_minus_beta1", 0.1)
             .with_scalar("one_minus_beta2", 0.05);
-        Case::new(params).fill("partial", Fill::Uniform(0.0, 4.0 / s as f64)).fill("state", Fill::Uniform(0.0, 1.0))
+        Case::new(params)
+            .fill("partial", Fill::Uniform(0.0, 4.0 / s as f64))
+            .fill("state", Fill::Uniform(0.0, 1.0))
+            .fill("loss_scale", Fill::Derived(scale))
     };
+    let case = |s, max_norm| scaled(s, max_norm, 0, |_, _| vec![1.0, 0.0]);
     vec![
         case(1, 0.5),
         case(256, 0.7),
@@ -113,6 +150,10 @@ fn cases() -> Vec<Case> {
         case(600, 0.0).fill("partial", Fill::Normal(3.0e38, 0.0)),
         // The first step, as the host leaves the state before it.
         case(256, 1.0).fill("state", Fill::Normal(0.0, 0.0)),
+        // Loss scales: one that stays, one that grows, one that falls.
+        scaled(256, 0.7, 4, |_, _| vec![2.0, 2.0]),
+        scaled(256, 0.7, 4, |_, _| vec![2.0, 3.0]),
+        scaled(256, 0.0, 4, |_, _| vec![0.5, 3.0]).fill("partial", Fill::Derived(one_infinite)),
     ]
 }
 
@@ -146,6 +187,7 @@ pub(crate) mod tests {
             ("NORM", slots::NORM),
             ("FINITE", slots::FINITE),
             ("LR", slots::LR),
+            ("LOSS_SCALE", slots::LOSS_SCALE),
         ];
         assert_eq!(constants(include_str!("include/state.wgsl"), "STATE_"), expected);
     }

@@ -61,6 +61,7 @@ macro_rules! kernels {
             rope_bwd,
             rope_fwd,
             scale,
+            scale_by,
             segment_moments,
             segment_rescale,
             segment_statistics,

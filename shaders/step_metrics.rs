@@ -15,6 +15,8 @@ pub mod slots {
     pub const APPLIED: usize = 3;
     /// Step number; exact up to 2^24.
     pub const STEP: usize = 4;
+    /// What the loss was multiplied by.
+    pub const LOSS_SCALE: usize = 5;
 }
 
 /// See the module.
@@ -38,6 +40,7 @@ fn reference(_: &Params, v: &Values) -> Values {
     metrics[slots::NORM] = state[gradient_clip::slots::NORM];
     metrics[slots::FINITE] = state[gradient_clip::slots::FINITE];
     metrics[slots::APPLIED] = state[gradient_clip::slots::APPLIED];
+    metrics[slots::LOSS_SCALE] = state[gradient_clip::slots::LOSS_SCALE];
     metrics[slots::STEP] = v["step"][1];
     Values::from([("metrics", metrics)])
 }
@@ -50,6 +53,7 @@ fn cpu(_: &Params, mut args: CpuArgs<'_>) {
     metrics[slots::NORM] = state[gradient_clip::slots::NORM];
     metrics[slots::FINITE] = state[gradient_clip::slots::FINITE];
     metrics[slots::APPLIED] = state[gradient_clip::slots::APPLIED];
+    metrics[slots::LOSS_SCALE] = state[gradient_clip::slots::LOSS_SCALE];
     metrics[slots::STEP] = step[1];
 }
 
@@ -66,6 +70,7 @@ mod tests {
             ("FINITE", slots::FINITE),
             ("APPLIED", slots::APPLIED),
             ("STEP", slots::STEP),
+            ("LOSS_SCALE", slots::LOSS_SCALE),
         ];
         assert_eq!(constants(include_str!("step_metrics.wgsl"), "METRICS_"), expected);
     }

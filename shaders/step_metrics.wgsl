@@ -1,4 +1,4 @@
-// metrics = loss, norm, finite, applied, step number, 0, 0, 0
+// metrics = loss, norm, finite, applied, step number, loss scale, 0, 0
 // One lane owns everything.
 #import grid, state
 
@@ -19,6 +19,7 @@ const METRICS_NORM: u32 = 1u;
 const METRICS_FINITE: u32 = 2u;
 const METRICS_APPLIED: u32 = 3u;
 const METRICS_STEP: u32 = 4u;
+const METRICS_LOSS_SCALE: u32 = 5u;
 
 @compute @workgroup_size(1)
 fn step_metrics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
@@ -27,7 +28,7 @@ fn step_metrics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgr
     metrics[METRICS_NORM] = state[STATE_NORM];
     metrics[METRICS_FINITE] = state[STATE_FINITE];
     metrics[METRICS_APPLIED] = state[STATE_APPLIED];
-    metrics[5] = 0.0;
+    metrics[METRICS_LOSS_SCALE] = state[STATE_LOSS_SCALE];
     metrics[6] = 0.0;
     metrics[7] = 0.0;
     metrics[METRICS_STEP] = step[1]; // last: it says that the rest is there

@@ -10,7 +10,7 @@ use evenkeel_tests::golden::{Golden, largest_difference};
 use evenkeel_train::{
     Compute, Executor, Program, ProgramParts, Trainer, TrainingPart,
     learning_rate::learning_rate,
-    settings::{Settings, Sources},
+    settings::{Precision, Settings, Sources},
 };
 
 /// PyTorch's own f32 lies up to 1e-6 from the golden losses, 1e-6 from the logits, 2e-7 from the gradients. These
@@ -70,6 +70,7 @@ async fn prepare(
             accumulation: micro,
             optimizer: &settings.optimizer,
             tvr: &settings.tvr,
+            precision: Precision::F32,
             instruments: true,
         }),
         evaluation: None,

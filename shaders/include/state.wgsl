@@ -7,3 +7,4 @@ const STATE_SCALE: u32 = 3u;
 const STATE_NORM: u32 = 4u;
 const STATE_FINITE: u32 = 5u;
 const STATE_LR: u32 = 6u;
+const STATE_LOSS_SCALE: u32 = 7u;

@@ -96,6 +96,13 @@ fn a_killed_run_ends_in_the_unbroken_runs_bits_gpu() {
 }
 
 #[test]
+fn a_killed_run_in_mixed_precision_ends_in_the_unbroken_runs_bits_gpu() {
+    let place = killed_and_resumed(gpu(), " --set train.precision=mixed", 4);
+    let rows = place.metrics("killed");
+    assert!(rows.iter().filter(|row| row.get("loss").is_some()).all(|row| row["loss_scale"] == 65_536.0), "{rows:?}");
+}
+
+#[test]
 fn a_killed_kat_with_tvr_ends_in_the_unbroken_runs_bits_cpu() {
     let more = " --set model.arch=kat --set model.rational_groups=2 --set tvr.enabled=true --set tvr.interval=7 \
                 --set tvr.target_std=0.01 --set instruments.interval=5";

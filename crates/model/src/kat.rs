@@ -5,7 +5,7 @@ use evenkeel_schedule::{Recorder, ScheduleError, TensorId};
 
 use crate::{
     ModelConfig, ParameterKind,
-    layers::{RationalTensors, linear, rational},
+    layers::{RationalTensors, linear, linear_to_stream, rational},
     parameters::LayerParameter,
     rational::{DENOMINATOR, NUMERATOR, Rational},
     transformer::Block,
@@ -47,5 +47,5 @@ pub(crate) fn mlp(
     let hidden = linear(r, "fc1", x, w, "F")?;
     let hidden = activation(r, "act2", hidden, "F")?;
     let w = block.weight(r, "mlp.fc2")?;
-    linear(r, "fc2", hidden, w, "C")
+    linear_to_stream(r, "fc2", hidden, w)
 }

@@ -4,7 +4,7 @@ use evenkeel_schedule::{Recorder, ScheduleError, TensorId};
 
 use crate::{
     ModelConfig, ParameterKind,
-    layers::{linear, swiglu},
+    layers::{linear, linear_to_stream, swiglu},
     parameters::LayerParameter,
     rational::RationalSet,
     transformer::Block,
@@ -31,5 +31,5 @@ pub(crate) fn mlp(r: &mut Recorder, block: &Block<'_>, x: TensorId) -> Result<Te
     let up = linear(r, "up", x, up, "F")?;
     let y = swiglu(r, gate, up)?;
     let w = block.weight(r, "mlp.down_proj")?;
-    linear(r, "down", y, w, "C")
+    linear_to_stream(r, "down", y, w)
 }

@@ -2,14 +2,14 @@
 //! blocks of grouped-query attention with rotary positions and an MLP, no biases, the head tied to the embedding or
 //! not. The MLP is `llama.rs`'s or `kat.rs`'s.
 
-use evenkeel_schedule::{DType, Dim, ParameterDecl, Phase, Recorder, Role, ScheduleError, TensorId};
-use evenkeel_shaders::rope_fwd;
+use evenkeel_schedule::{DType, Dim, ParameterDecl, Params, Phase, Recorder, Role, ScheduleError, TensorId};
+use evenkeel_shaders::{rope_fwd, scale_by};
 
 use crate::{
     Arch, ModelConfig, ParameterKind, ParameterSpec, kat,
     layers::{
-        AttentionShape, LossTensors, RopeTables, TokenBatch, attention, embedding, linear, next_token_logits,
-        next_token_loss, residual, rms_norm, rope,
+        AttentionShape, LossTensors, RopeTables, TokenBatch, attention, embedding, linear, linear_to_stream,
+        next_token_logits, next_token_loss, residual, rms_norm, rope,
     },
     llama,
 };
@@ -92,7 +92,26 @@ pub fn declarations(config: &ModelConfig) -> Vec<ParameterDecl> {
     config.parameters().into_iter().map(declaration).collect()
 }
 
+/// The copies in half precision that mixed training reads: of all matrices, and of what the output head is.
+///
+/// # Errors
+/// None that a recorder gives whose parameters were placed for it.
+pub fn record_half_copies(r: &mut Recorder, config: &ModelConfig) -> Result<(), ScheduleError> {
+    let specs = config.parameters();
+    let read = |spec: &ParameterSpec| match spec.kind {
+        ParameterKind::Matrix { .. } | ParameterKind::Head => true,
+        ParameterKind::Embedding => config.tie_word_embeddings,
+        _ => false,
+    };
+    r.half_copies(|name| specs.iter().any(|spec| spec.name == name && read(spec)))?;
+    r.scope("half_copies", Recorder::copy_parameters)
+}
+
 /// Records forward and backward of one micro-batch in [`Phase::ForwardBackward`].
+///
+/// With a `loss_scale` (2), whose first number the loss's gradient is multiplied by, activations and the operands of
+/// matrix products are in half precision, but for the residual stream and its gradient; [`record_half_copies`] comes
+/// before.
 ///
 /// # Errors
 /// Shapes that do not fit, tensors beyond the binding limit.
@@ -100,6 +119,7 @@ pub fn record_training(
     r: &mut Recorder,
     config: &ModelConfig,
     shape: BatchShape,
+    loss_scale: Option<TensorId>,
 ) -> Result<TrainingTensors, ScheduleError> {
     let rows = shape.rows();
     let order = batch_tensor(r, "batch.rows_by_token", &[("R", rows)])?;
@@ -113,10 +133,18 @@ pub fn record_training(
     };
     let rope = rope_constants(r, config, "train", shape.time)?;
     r.begin_phase(Phase::ForwardBackward)?;
+    r.set_storage(if loss_scale.is_some() { DType::F16 } else { DType::F32 });
     let x = backbone(r, config, tokens, rope.tables, shape)?;
     let head = head(r, config)?;
-    r.scope("loss", |r| next_token_loss(r, x, head, loss))?;
+    r.scope("loss", |r| {
+        let weights = match (loss.weights, loss_scale) {
+            (Some(weights), Some(loss_scale)) => Some(scaled(r, weights, loss_scale)?),
+            (weights, _) => weights,
+        };
+        next_token_loss(r, x, head, LossTensors { weights, ..loss })
+    })?;
     r.backward()?;
+    r.set_storage(DType::F32);
     Ok(TrainingTensors { tokens, loss, rope })
 }
 
@@ -166,6 +194,14 @@ pub fn record_generation(
         next_token_logits(r, row, head, logits)
     })?;
     Ok(GenerationTensors { tokens, position, logits, rope })
+}
+
+/// Records y (N) = x (N) times what lies first in `factor`.
+fn scaled(r: &mut Recorder, x: TensorId, factor: TensorId) -> Result<TensorId, ScheduleError> {
+    let len = r.tensor(x).len();
+    let y = r.activation("weights", &[("R", len)])?;
+    r.run(&scale_by::CARD, Params::dims([("N", len)]), &[x.into(), factor.into(), y.into()])?;
+    Ok(y)
 }
 
 fn batch_tensor(r: &mut Recorder, name: &str, shape: &[(&'static str, usize)]) -> Result<TensorId, ScheduleError> {
@@ -292,7 +328,7 @@ impl Block<'_> {
         let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
         let y = attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })?;
         let w = self.weight(r, "self_attn.o_proj")?;
-        let o = linear(r, "o", y, w, "C")?;
+        let o = linear_to_stream(r, "o", y, w)?;
         residual(r, stream, o)
     }
 }

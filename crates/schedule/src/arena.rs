@@ -4,7 +4,7 @@
 //! Trainable parameters with weight decay come first, then those without; frozen ones have arenas of their own, since
 //! gradients and moments mirror the trainable arenas offset by offset.
 
-use crate::{DType, Dim, Operand, Recorder, Role, ScheduleError, Tensor, TensorId, View};
+use crate::{DType, Dim, Operand, Recorder, Role, ScheduleError, Tensor, TensorId};
 
 /// A parameter to place.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Recorder {
 
     fn place_parameter(&mut self, decl: &ParameterDecl, frozen: &mut Vec<TensorId>) -> Result<(), ScheduleError> {
         let len: usize = decl.shape.iter().map(|dim| dim.extent).product();
-        let padded = len.next_multiple_of(View::ALIGNMENT);
+        let padded = len.next_multiple_of(self.halves.alignment);
         let bytes = (padded * DType::F32.size()) as u64;
         if bytes > self.binding_limit() {
             let limit = self.binding_limit();

@@ -6,6 +6,7 @@
 //! [`CpuExecutor`] run the same schedule. Nothing here knows wgpu.
 
 mod arena;
+mod copies;
 mod cpu;
 mod error;
 mod gradient;

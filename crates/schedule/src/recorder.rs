@@ -6,7 +6,7 @@ use evenkeel_shaders::{Access, Card, Device, Half, Param, Params, Precision, Val
 
 use crate::{
     DType, Dim, Memory, Operand, Phase, Role, Schedule, ScheduleError, Step, Tensor, TensorId, View, arena::Arenas,
-    gradient::Gradients,
+    copies::Halves, gradient::Gradients,
 };
 
 /// Records one model's phases; see the crate's documentation.
@@ -20,6 +20,7 @@ pub struct Recorder {
     binding_limit: u64,
     pub(crate) arenas: Arenas,
     pub(crate) gradients: Gradients,
+    pub(crate) halves: Halves,
 }
 
 impl Recorder {
@@ -36,6 +37,7 @@ impl Recorder {
             binding_limit,
             arenas: Arenas::default(),
             gradients: Gradients::new(add_to_gradients),
+            halves: Halves::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{Memory, ScheduleError, Tensor, TensorId};
 /// stands only between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
-    /// Once before the micro-batches of a step: clears what they add to.
+    /// Once before the micro-batches of a step: clears what they add to, and copies weights to half precision.
     Begin,
     /// Forward and backward of one micro-batch.
     ForwardBackward,

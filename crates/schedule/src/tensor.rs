@@ -13,6 +13,8 @@ pub struct TensorId(pub(crate) usize);
 pub enum Role {
     /// Weights.
     Parameter,
+    /// Copies of weights in half precision, which matrix products read.
+    Copy,
     /// Gradients of weights.
     Gradient,
     /// Optimizer state of the weights' size.
@@ -31,8 +33,9 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Parameter,
+        Self::Copy,
         Self::Gradient,
         Self::Moment,
         Self::Activation,
@@ -52,6 +55,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Parameter => "parameters",
+            Self::Copy => "half copies",
             Self::Gradient => "gradients",
             Self::Moment => "moments",
             Self::Activation => "activations",

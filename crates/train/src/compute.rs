@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use evenkeel_gpu::{Gpu, GpuExecutor, Progress, Readback};
-use evenkeel_schedule::{CpuExecutor, Phase, Schedule, StepTime, TensorId};
+use evenkeel_schedule::{CpuExecutor, DType, Phase, Schedule, StepTime, TensorId};
 use evenkeel_shaders::{Class, Device};
+use half::f16;
 
 use crate::TrainError;
 
@@ -146,7 +147,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Reads an f32 tensor, after everything that runs before it.
+    /// Reads a float tensor, after everything that runs before it; half precision is widened.
     ///
     /// # Errors
     /// A device that is lost.
@@ -155,7 +156,13 @@ impl Executor {
             Self::Cpu(cpu) => cpu.read(tensor),
             Self::Gpu(gpu) => gpu.read(tensor).await?,
         };
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        Ok(match self.schedule().tensor(tensor).dtype {
+            DType::F16 => {
+                let bits: Vec<u16> = bytemuck::pod_collect_to_vec(&bytes);
+                bits.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
+            }
+            DType::F32 | DType::U32 => bytemuck::pod_collect_to_vec(&bytes),
+        })
     }
 
     /// Runs a phase: on a GPU it is submitted when this returns, not done.

@@ -5,13 +5,18 @@
 
 use std::fmt;
 
-use evenkeel_schedule::{Phase, View};
+use evenkeel_schedule::{DType, Phase, View};
 use evenkeel_shaders::Access;
+use half::f16;
 
 use crate::{Compute, Executor, Setup, TrainError, Trainer, settings::Settings};
 
 /// Each of the two may be off by the card's tolerance; the difference by four times as much in squares.
 const SQUARED_SHARE: f64 = 4.0;
+
+/// Of results in half precision: where two sums that differ in f32's last bits lie on both sides of the middle between
+/// two f16 numbers, those are 2^-10 apart.
+const HALF_NMSE: f64 = 1.0 / (1 << 20) as f64;
 
 /// A kernel whose results differ.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,14 +93,20 @@ async fn compare_outputs(
 ) -> Result<Option<Difference>, TrainError> {
     let schedule = cpu.schedule().clone();
     let step = &schedule.steps()[index];
-    let limit = SQUARED_SHARE * step.card.nmse;
     for (access, view) in step.accesses() {
         if access == Access::Read {
             continue;
         }
+        let half = schedule.tensor(view.tensor).dtype == DType::F16;
+        let limit = SQUARED_SHARE * step.card.nmse + if half { HALF_NMSE } else { 0.0 };
         let expected = cpu.read(view.tensor).await?;
         let nmse = nmse(&adapter.read(view.tensor).await?, &expected, view);
-        adapter.write(view.tensor, &expected)?;
+        if half {
+            let halves: Vec<u16> = expected.iter().map(|&value| f16::from_f32(value).to_bits()).collect();
+            adapter.write(view.tensor, &halves)?;
+        } else {
+            adapter.write(view.tensor, &expected)?;
+        }
         if nmse > limit || nmse.is_nan() {
             return Ok(Some(Difference {
                 step: index,

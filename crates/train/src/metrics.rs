@@ -19,6 +19,12 @@ pub struct StepRow {
     pub tokens: u64,
     /// Of this step, without compilation, evaluation and checkpoint.
     pub tokens_per_s: f64,
+    /// What the loss was multiplied by, in mixed precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Whether the update was skipped; there where it was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Matrices that TVR rescaled, on the steps where it checked them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tvr_rescaled: Option<u64>,

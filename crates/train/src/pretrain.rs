@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use evenkeel_schedule::Schedule;
+use evenkeel_schedule::{Schedule, TensorId};
 
 use crate::{
     Compute, ComputeName, Evaluation, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
@@ -19,10 +19,11 @@ use crate::{
     tensor_file::TensorRef,
 };
 
-/// Updates in a row that a run may skip because their gradient norm is not finite.
+/// Updates in a row that a run may skip because their gradient norm is not finite, a loss scale above 1 not being why.
 const MOST_SKIPPED: u64 = 10;
-/// The state of the optimizer that is no moment.
+/// The state of the optimizer that is no moment; of a run in mixed precision also the loss scale.
 const STATE: &str = "optimizer.state";
+const LOSS_SCALE: &str = "optimizer.loss_scale";
 /// Bytes of the sample at the end of a text run, and how it is drawn.
 const SAMPLE_BYTES: usize = 200;
 const SAMPLE_TEMPERATURE: f64 = 0.7;
@@ -240,10 +241,17 @@ fn restore(
         let values = stored.take(&name, &shape)?;
         executor.write(program.schedule.find(&name)?, &values)?;
     }
-    let state = trainer.update().state;
-    let values = stored.take(STATE, &[program.schedule.tensor(state).len()])?;
-    executor.write(state, &values)?;
+    for (name, tensor) in state(trainer) {
+        let values = stored.take(name, &[program.schedule.tensor(tensor).len()])?;
+        executor.write(tensor, &values)?;
+    }
     Ok(stored.finish()?)
+}
+
+/// What the optimizer keeps besides moments.
+fn state(trainer: &Trainer) -> impl Iterator<Item = (&'static str, TensorId)> + use<> {
+    let (state, loss_scale) = (trainer.update().state, trainer.update().loss_scale);
+    [(STATE, state)].into_iter().chain(loss_scale.dynamic.then_some((LOSS_SCALE, loss_scale.tensor)))
 }
 
 /// Names and shapes of all moments.
@@ -270,7 +278,8 @@ impl Run<'_> {
                 self.begin(step + 1).await?;
             }
             let record = self.finish(step).await?;
-            skipped = if record.applied { 0 } else { skipped + 1 };
+            let good = record.applied || record.only_scaled_too_far();
+            skipped = if good { 0 } else { skipped + 1 };
             if skipped == MOST_SKIPPED || (skipped > 0 && step == train.steps) {
                 return Err(TrainError::NonFiniteNorm { step, skipped, hint: self.resume_hint() });
             }
@@ -286,7 +295,7 @@ impl Run<'_> {
                 self.trainer.abandon(&mut self.executor).await?;
             }
             owed |= stop || due(train.checkpoint_every, step);
-            if owed && record.applied {
+            if owed && good {
                 self.save(&record).await?;
                 owed = false;
             }
@@ -349,7 +358,10 @@ impl Run<'_> {
             });
         }
         if !record.applied {
-            let notice = format!("step {step}: the gradient norm is not finite, the update was skipped");
+            let mut notice = format!("step {step}: the gradient norm is not finite, the update was skipped");
+            if let Some(scale) = record.loss_scale {
+                notice += &format!("; the loss scale falls from {scale} to {}", 0.5 * scale);
+            }
             self.watch.event(Event::Notice(&notice));
         }
         let tokens = self.trainer.tokens_per_step();
@@ -360,6 +372,8 @@ impl Run<'_> {
             grad_norm: record.grad_norm,
             tokens: step * tokens,
             tokens_per_s: tokens as f64 / time.as_secs_f64(),
+            loss_scale: record.loss_scale,
+            skipped: !record.applied,
             tvr_rescaled: record.tvr_rescaled,
             measurement: record.measurement.clone(),
         };
@@ -412,8 +426,10 @@ impl Run<'_> {
             let values = self.executor.read(schedule.find(&name)?).await?;
             optimizer.push((name, shape, values));
         }
-        let state = self.executor.read(self.trainer.update().state).await?;
-        optimizer.push((STATE.to_owned(), vec![state.len()], state));
+        for (name, tensor) in state(&self.trainer) {
+            let values = self.executor.read(tensor).await?;
+            optimizer.push((name.to_owned(), vec![values.len()], values));
+        }
         let trainer = TrainerState {
             format_version: FORMAT_VERSION,
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use evenkeel_model::{
-    ModelConfig,
+    Arch, ModelConfig,
     transformer::{
         BatchShape, EvaluationTensors, GenerationTensors, RopeConstants, TrainingTensors, declarations,
-        record_evaluation, record_generation, record_training,
+        record_evaluation, record_generation, record_half_copies, record_training,
     },
 };
 use evenkeel_schedule::{DType, Params, Phase, Recorder, Role, Schedule, TensorId};
@@ -15,10 +15,13 @@ use evenkeel_shaders::{fill, sum};
 use crate::{
     Compute, Executor, TrainError,
     instruments::Instruments,
-    optimizer::{UpdateTensors, record_update},
-    settings::{OptimizerSettings, TvrSettings},
+    optimizer::{LossScale, UpdateTensors, record_update},
+    settings::{OptimizerSettings, Precision, TvrSettings},
     tvr::Tvr,
 };
+
+/// Largest head of which attention kernels read half precision.
+const MOST_HEAD_DIM: usize = 64;
 
 /// What a program is to contain.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,8 @@ pub struct TrainingPart<'a> {
     pub optimizer: &'a OptimizerSettings,
     /// Target variance rescaling.
     pub tvr: &'a TvrSettings,
+    /// Of activations and of the operands of matrix products.
+    pub precision: Precision,
     /// Whether steps can be measured.
     pub instruments: bool,
 }
@@ -84,6 +89,10 @@ impl Program {
     pub fn record(config: &ModelConfig, parts: &ProgramParts<'_>, binding_limit: u64) -> Result<Self, TrainError> {
         let accumulation = parts.training.as_ref().map_or(1, |training| training.accumulation);
         let mut r = Recorder::new(binding_limit, accumulation > 1);
+        if parts.training.as_ref().is_some_and(|training| training.precision == Precision::Mixed) {
+            check_extents(config)?;
+            r = r.with_half_copies();
+        }
         let mut declared = declarations(config);
         for parameter in &mut declared {
             parameter.trainable = parts.training.is_some();
@@ -127,6 +136,8 @@ impl Program {
             let rows = self.schedule.tensor(weights).len();
             executor.write(weights, &vec![self.loss_weight; rows])?;
         }
+        let loss_scale = &training.update.loss_scale;
+        executor.write(loss_scale.tensor, &loss_scale.initial())?;
         if let Some(tvr) = &training.tvr {
             tvr.prepare(&mut executor)?;
         }
@@ -159,24 +170,59 @@ fn record_step(
     loss_weight: f32,
 ) -> Result<RecordedTraining, TrainError> {
     let loss = r.new_tensor("loss", Role::State, DType::F32, &[("N", 1)])?;
+    let loss_scale = LossScale::declare(r, training.precision)?;
     let several = training.accumulation > 1;
+    r.begin_phase(Phase::Begin)?;
+    if loss_scale.dynamic {
+        record_half_copies(r, config)?;
+    }
     if several {
-        r.begin_phase(Phase::Begin)?;
         for tensor in r.gradient_arenas().into_iter().chain([loss]) {
             clear(r, tensor)?;
         }
     }
-    let tensors = record_training(r, config, training.shape)?;
+    let scale = loss_scale.dynamic.then_some(loss_scale.tensor);
+    let tensors = record_training(r, config, training.shape, scale)?;
     r.scope("loss", |r| {
         let params = Params::dims([("N", training.shape.rows()), ("accumulate", usize::from(several))])
             .with_scalar("scale", loss_weight);
         r.run(&sum::CARD, params, &[tensors.loss.losses.into(), loss.into()])
     })?;
-    let update = record_update(r, training.optimizer, loss)?;
+    let update = record_update(r, training.optimizer, loss, loss_scale)?;
     let tvr = Tvr::record(r, training.tvr, &config.parameters())?;
     let instruments =
         if training.instruments { Some(Instruments::record(r, config, &tensors, training.shape)?) } else { None };
     Ok(RecordedTraining { tensors, update, tvr, instruments })
+}
+
+/// Kernels read half precision four elements at a time, and those of attention have registers for heads of 64.
+fn check_extents(config: &ModelConfig) -> Result<(), TrainError> {
+    let mut extents = vec![
+        ("hidden_size", config.hidden_size, 4),
+        ("intermediate_size", config.intermediate_size, 4),
+        ("head_dim", config.head_dim, 8),
+    ];
+    if let Arch::Kat(rational) = &config.arch {
+        extents[0].2 = 4 * rational.groups;
+        extents[1].2 = 4 * rational.groups;
+    }
+    let fault = |name: &str, expected: String, got: usize| {
+        Err(TrainError::Setting {
+            name: "train.precision".to_owned(),
+            expected: format!("\"f32\", for \"mixed\" needs a {name} {expected}"),
+            got: format!("\"mixed\" with a {name} of {got}"),
+            origin: format!("model.{name}"),
+        })
+    };
+    for (name, extent, of) in extents {
+        if !extent.is_multiple_of(of) {
+            return fault(name, format!("in multiples of {of}"), extent);
+        }
+    }
+    if config.head_dim > MOST_HEAD_DIM {
+        return fault("head_dim", format!("of at most {MOST_HEAD_DIM}"), config.head_dim);
+    }
+    Ok(())
 }
 
 fn clear(r: &mut Recorder, tensor: TensorId) -> Result<(), TrainError> {

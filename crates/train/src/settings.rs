@@ -27,7 +27,7 @@ pub(crate) use key::shown;
 
 pub use keys::{
     Arch, DataSettings, InitSettings, InstrumentSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
-    PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, TvrSettings, key_table,
+    Precision, PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, TvrSettings, key_table,
 };
 pub use presets::{Preset, presets};
 

@@ -116,6 +116,7 @@ impl Setup {
                 accumulation: train.grad_accumulation,
                 optimizer: &settings.optimizer,
                 tvr: &settings.tvr,
+                precision: train.precision,
                 instruments: settings.instruments.interval > 0,
             }),
             evaluation: validation.as_ref().map(|_| shape),

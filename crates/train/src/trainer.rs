@@ -29,6 +29,8 @@ pub struct StepRecord {
     pub applied: bool,
     /// Updates applied so far.
     pub applied_steps: u64,
+    /// What the loss was multiplied by, where that moves.
+    pub loss_scale: Option<f64>,
     /// Whether the data began again from its start inside this step.
     pub wrapped: bool,
     /// Matrices that TVR rescaled, where it checked them.
@@ -74,6 +76,13 @@ struct HostBatch {
     targets: Vec<u32>,
     order: Vec<u32>,
     starts: Vec<u32>,
+}
+
+impl StepRecord {
+    /// Whether the update was skipped for nothing but a loss scale that was too large; it is smaller in the next step.
+    pub fn only_scaled_too_far(&self) -> bool {
+        !self.applied && self.loss_scale.is_some_and(|scale| scale > 1.0)
+    }
 }
 
 /// A step on its way.
@@ -332,6 +341,7 @@ impl Trainer {
             grad_norm: f64::from(metrics[slots::NORM]),
             applied: metrics[slots::FINITE] > 0.0,
             applied_steps: metrics[slots::APPLIED] as u64,
+            loss_scale: self.training.update.loss_scale.dynamic.then(|| f64::from(metrics[slots::LOSS_SCALE])),
             wrapped: *wrapped,
             tvr_rescaled: values(rescaled)?.map(|rescaled| rescaled[0] as u64),
             measurement: instruments.map(|instruments| instruments.measurement(&read)),

@@ -45,7 +45,7 @@ pub fn attention(
     shape: AttentionShape,
 ) -> Result<TensorId, ScheduleError> {
     let AttentionShape { batch, time, heads, head_size, .. } = shape;
-    let y = r.activation("y", &[("R", batch * time), ("HD", heads * head_size)])?;
+    let y = r.stored("y", &[("R", batch * time), ("HD", heads * head_size)])?;
     let lse = r.activation("lse", &[("B", batch), ("H", heads), ("T", time)])?;
     r.run(&attention_fwd::CARD, shape.params(), &[q.into(), k.into(), v.into(), y.into(), lse.into()])?;
     r.on_backward(&[y], move |r| {

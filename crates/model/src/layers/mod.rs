@@ -15,7 +15,7 @@ use evenkeel_schedule::{Recorder, TensorId};
 
 pub use attention::{AttentionShape, attention};
 pub use embedding::{TokenBatch, embedding};
-pub use linear::linear;
+pub use linear::{linear, linear_to_stream};
 pub use next_token_loss::{LossTensors, next_token_logits, next_token_loss};
 pub use rational::{RationalTensors, rational};
 pub use residual::residual;

@@ -32,6 +32,7 @@ pub fn next_token_loss(r: &mut Recorder, x: TensorId, w: TensorId, tensors: Loss
     let (vocabulary, _) = matrix(r, w);
     let stride = vocabulary.next_multiple_of(4);
     let chunk = chunk_rows(stride);
+    let head = r.operand(w)?;
     let training = tensors.weights.filter(|_| r.phase() == Phase::ForwardBackward);
     let dx = if training.is_some() { r.gradient_target(x)? } else { None };
     for first in (0..rows).step_by(chunk) {
@@ -39,19 +40,19 @@ pub fn next_token_loss(r: &mut Recorder, x: TensorId, w: TensorId, tensors: Loss
         let part = |tensor, columns| Operand::Part { tensor, offset: first * columns, len: rows * columns };
         let logits = r.scratch("logits", &[("R", rows), ("V", stride)])?;
         let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", stride)]);
-        r.run(&matmul_nt::CARD, dims, &[part(x, channels), w.into(), logits.into()])?;
+        r.run(&matmul_nt::CARD, dims, &[part(x, channels), head.into(), logits.into()])?;
         let lse = r.scratch("lse", &[("R", rows)])?;
         let dims = || Params::dims([("R", rows), ("V", vocabulary), ("stride", stride)]);
         let (targets, losses) = (part(tensors.targets, 1), part(tensors.losses, 1));
         r.run(&cross_entropy_fwd::CARD, dims(), &[logits.into(), targets, losses, lse.into()])?;
         let Some(weights) = training else { continue };
-        let dlogits = r.scratch("dlogits", &[("R", rows), ("V", stride)])?;
+        let dlogits = r.stored_scratch("dlogits", &[("R", rows), ("V", stride)])?;
         let operands = [logits.into(), targets, lse.into(), part(weights, 1), dlogits.into()];
         r.run(&cross_entropy_bwd::CARD, dims(), &operands)?;
         if let Some(dx) = dx {
             let dims = Params::dims([("M", rows), ("N", channels), ("K", vocabulary), ("x_stride", stride)]);
             let dims = dims.with_dim("accumulate", usize::from(dx.accumulate));
-            r.run(&matmul_nn::CARD, dims, &[dlogits.into(), w.into(), part(dx.tensor, channels)])?;
+            r.run(&matmul_nn::CARD, dims, &[dlogits.into(), head.into(), part(dx.tensor, channels)])?;
         }
         let dims = Params::dims([("M", vocabulary), ("N", channels), ("K", rows), ("x_stride", stride)]);
         r.run(&matmul_tn::CARD, dims, &[dlogits.into(), part(x, channels), GradientTo(w)])?;

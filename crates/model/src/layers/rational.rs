@@ -35,7 +35,7 @@ pub fn rational(
         let sum_abs = usize::from(form == RationalForm::SumAbs);
         Params::dims([("R", rows), ("C", width), ("G", groups), ("A", numerators), ("sum_abs", sum_abs)])
     };
-    let y = r.activation("y", &[("R", rows), (columns, width)])?;
+    let y = r.stored("y", &[("R", rows), (columns, width)])?;
     r.run(&rational_fwd::CARD, params(), &[x.into(), a.into(), b.into(), y.into()])?;
     r.on_backward(&[y], move |r| {
         let dy = r.gradient_of(y)?;

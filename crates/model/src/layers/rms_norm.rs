@@ -11,7 +11,7 @@ use super::matrix;
 /// Shapes that do not fit.
 pub fn rms_norm(r: &mut Recorder, x: TensorId, w: TensorId, eps: f32) -> Result<TensorId, ScheduleError> {
     let (rows, channels) = matrix(r, x);
-    let y = r.activation("y", &[("R", rows), ("C", channels)])?;
+    let y = r.stored("y", &[("R", rows), ("C", channels)])?;
     let params = move || Params::dims([("R", rows), ("C", channels)]);
     r.run(&rms_norm_fwd::CARD, params().with_scalar("eps", eps), &[x.into(), w.into(), y.into()])?;
     r.on_backward(&[y], move |r| {

@@ -24,7 +24,7 @@ pub fn rope(
     shape: [usize; 4],
 ) -> Result<TensorId, ScheduleError> {
     let [batch, time, heads, size] = shape;
-    let y = r.activation(name, &[("B", batch), ("T", time), ("H", heads), ("D", size)])?;
+    let y = r.stored(name, &[("B", batch), ("T", time), ("H", heads), ("D", size)])?;
     let params = move || Params::dims([("B", batch), ("T", time), ("H", heads), ("D", size)]);
     r.run(&rope_fwd::CARD, params(), &[x.into(), tables.cos.into(), tables.sin.into(), y.into()])?;
     r.on_backward(&[y], move |r| {

@@ -11,7 +11,7 @@ use super::matrix;
 /// Shapes that do not fit.
 pub fn swiglu(r: &mut Recorder, gate: TensorId, up: TensorId) -> Result<TensorId, ScheduleError> {
     let (rows, width) = matrix(r, gate);
-    let y = r.activation("swiglu", &[("R", rows), ("F", width)])?;
+    let y = r.stored("swiglu", &[("R", rows), ("F", width)])?;
     let params = move || Params::dims([("N", rows * width)]);
     r.run(&swiglu_fwd::CARD, params(), &[gate.into(), up.into(), y.into()])?;
     r.on_backward(&[y], move |r| {

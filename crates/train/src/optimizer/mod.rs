@@ -8,10 +8,13 @@ mod adamw;
 use evenkeel_schedule::{DType, Operand, Params, Phase, Recorder, Role, ScheduleError, TensorId};
 use evenkeel_shaders::{gradient_clip, squared_norm, step_metrics};
 
-use crate::settings::{OptimizerKind, OptimizerSettings};
+use crate::settings::{OptimizerKind, OptimizerSettings, Precision};
 
 /// Partial sums per gradient arena.
 const PARTIALS: usize = 256;
+/// First loss scale, and steps in a row until it doubles: those of `torch.amp.GradScaler`.
+const INITIAL_LOSS_SCALE: f32 = 65_536.0;
+const GROWTH_INTERVAL: usize = 2000;
 
 /// Tensors of the update phase that the host writes or reads.
 #[derive(Clone, Debug)]
@@ -20,10 +23,37 @@ pub struct UpdateTensors {
     pub step: TensorId,
     /// What the optimizer knows of the steps before (8); part of a checkpoint.
     pub state: TensorId,
+    /// What the gradients are multiplied by.
+    pub loss_scale: LossScale,
     /// The record of the step (8), by `step_metrics::slots`.
     pub metrics: TensorId,
     /// Suffixes of the moments' names: `PARAMETER.SUFFIX`.
     pub moments: &'static [&'static str],
+}
+
+/// What the loss is multiplied by, so that small gradients do not vanish in half precision; on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct LossScale {
+    /// The scale, and how many steps in a row it was not too large (2).
+    pub tensor: TensorId,
+    /// Whether it moves: it is part of a checkpoint then.
+    pub dynamic: bool,
+}
+
+impl LossScale {
+    /// Of a run in this precision.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn declare(r: &mut Recorder, precision: Precision) -> Result<Self, ScheduleError> {
+        let tensor = r.new_tensor("optimizer.loss_scale", Role::State, DType::F32, &[("N", 2)])?;
+        Ok(Self { tensor, dynamic: precision == Precision::Mixed })
+    }
+
+    /// What it begins with.
+    pub fn initial(&self) -> [f32; 2] {
+        [if self.dynamic { INITIAL_LOSS_SCALE } else { 1.0 }, 0.0]
+    }
 }
 
 /// Records [`Phase::Update`]; `loss` (1) is the loss to report.
@@ -34,6 +64,7 @@ pub fn record_update(
     r: &mut Recorder,
     settings: &OptimizerSettings,
     loss: TensorId,
+    loss_scale: LossScale,
 ) -> Result<UpdateTensors, ScheduleError> {
     let step = r.new_tensor("step", Role::Batch, DType::F32, &[("N", 2)])?;
     let state = r.new_tensor("optimizer.state", Role::State, DType::F32, &[("N", 8)])?;
@@ -47,11 +78,12 @@ pub fn record_update(
             let part = Operand::Part { tensor: partial, offset: i * PARTIALS, len: PARTIALS };
             r.run(&squared_norm::CARD, params, &[arena.into(), part])?;
         }
-        let params = Params::dims([("S", arenas.len() * PARTIALS)])
+        let growth_interval = if loss_scale.dynamic { GROWTH_INTERVAL } else { 0 };
+        let params = Params::dims([("S", arenas.len() * PARTIALS), ("growth_interval", growth_interval)])
             .with_scalar("max_norm", settings.grad_clip as f32)
             .with_scalar("one_minus_beta1", (1.0 - settings.beta1) as f32)
             .with_scalar("one_minus_beta2", (1.0 - settings.beta2) as f32);
-        r.run(&gradient_clip::CARD, params, &[partial.into(), step.into(), state.into()])
+        r.run(&gradient_clip::CARD, params, &[partial, step, loss_scale.tensor, state].map(Into::into))
     })?;
     let moments = match settings.kind {
         OptimizerKind::Adamw => r.scope("adamw", |r| adamw::record(r, settings, state))?,
@@ -59,5 +91,5 @@ pub fn record_update(
     r.scope("metrics", |r| {
         r.run(&step_metrics::CARD, Params::new(), &[loss.into(), step.into(), state.into(), metrics.into()])
     })?;
-    Ok(UpdateTensors { step, state, metrics, moments })
+    Ok(UpdateTensors { step, state, loss_scale, metrics, moments })
 }

@@ -23,7 +23,7 @@ macro_rules! chosen {
     )+ };
 }
 
-chosen!(Arch, InitScheme, OptimizerKind, Order, PresetName, RationalForm, ScheduleKind);
+chosen!(Arch, InitScheme, OptimizerKind, Order, Precision, PresetName, RationalForm, ScheduleKind);
 
 impl Setting for [RationalSet; 2] {
     const KIND: Kind = Kind::Choices { names: RationalSet::NAMES, count: 2 };
@@ -85,6 +85,13 @@ choices! {
         Shuffled = "shuffled",
         /// From the first token on, without overlap.
         Sequential = "sequential",
+    }
+    /// What activations and the operands of matrix products are stored in.
+    Precision {
+        /// f32, as everything is.
+        F32 = "f32",
+        /// f16, with f32 arithmetic, weights and sums, and a dynamic loss scale.
+        Mixed = "mixed",
     }
     /// The update rule.
     OptimizerKind {
@@ -163,6 +170,8 @@ sections! {
         grad_accumulation: usize [AtLeast(1)] = Toml("1");
         /// Tokens per sequence
         seq_len: usize [AtLeast(1)] = Preset;
+        /// Storage of activations and of the operands of matrix products: f32, or f16 with f32 arithmetic and weights
+        precision: Precision = Toml("\"f32\"");
         /// Seed of the first weights, the data order, the stories and the sample
         seed: u64 [AtLeast(0)] = Toml("1");
         /// Steps between evaluations; 0: only after the last
