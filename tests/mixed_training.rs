@@ -36,7 +36,10 @@ const KAT: [&str; 2] = ["model.arch=kat", "model.rational_groups=4"];
 
 /// Of a mean loss, relative. Rounding a number to f16 changes it by 2^-11 at most; a logit is made of numbers that were
 /// rounded a dozen times, each with a sign of its own, and a loss is the mean over all tokens of what its logits change.
-const LOSSES: f64 = 1.0 / 2048.0;
+/// On llama-tied torch's own autocast to f16 lies up to 7e-5 from f64, and that to bfloat16, which is too coarse, 4e-4.
+const LOSSES: f64 = 1.0 / 4096.0;
+/// Of a gradient norm, relative: gradients are rounded from layer to layer, 2^-11 each time.
+const NORMS: f64 = 1.0 / 256.0;
 
 fn settings(more: &[&str]) -> Result<Settings, Box<dyn Error>> {
     let set = TINY.iter().chain(more).map(ToString::to_string).collect();
@@ -198,13 +201,14 @@ async fn scale_finds_its_size(compute: &Compute) -> Outcome {
     assert!((5..20).contains(&skipped), "expected a few skipped steps, got {skipped}");
     assert_eq!(record.applied_steps, 1);
     assert!(run.bits().await? != before && record.grad_norm.is_finite(), "{record:?}");
-    // The norm is that of gradients without the scale.
-    let mut whole = Run::new(compute, &[]).await?;
+    // The norm is that of gradients without the scale: of weights that nothing has changed yet.
+    let mut whole = Run::new(compute, &["optimizer.lr=0"]).await?;
     let mut expected = whole.next().await?;
     for _ in 0..skipped {
         expected = whole.next().await?;
     }
-    assert!((record.grad_norm / expected.grad_norm) < 2.0 && (expected.grad_norm / record.grad_norm) < 2.0);
+    let difference = (record.grad_norm / expected.grad_norm - 1.0).abs();
+    assert!(difference < NORMS, "norm: expected {} within {NORMS}, got {}", expected.grad_norm, record.grad_norm);
     let scale = record.loss_scale.unwrap();
     run.set_loss_scale(scale as f32, 1998.0)?;
     assert_eq!(run.next().await?.loss_scale, Some(scale));
