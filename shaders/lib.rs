@@ -55,6 +55,7 @@ macro_rules! kernels {
             rational_bwd_coefficients,
             rational_bwd_x,
             rational_fwd,
+            residual_rms_norm_fwd,
             rms_norm_bwd_w,
             rms_norm_bwd_x,
             rms_norm_fwd,

@@ -16,8 +16,8 @@ pub(crate) const SUBMIT_SECONDS: f64 = 0.05;
 /// The uncorrected estimate for a step.
 pub(crate) fn estimate(step: &Step, class: Class) -> f64 {
     let (flops_per_second, bytes_per_second) = match class {
-        // No watchdog here, and every dispatch costs 50 us: 4 Gflop/s would be 0.1 of what lavapipe reaches on 2 cores.
-        Class::Software => (4e9, 2e9),
+        // No watchdog here, and every dispatch costs 20 to 50 us: a third to a seventh of what lavapipe reaches on 2 cores.
+        Class::Software => (16e9, 4e9),
         Class::Integrated => (20e9, 10e9),
         Class::Discrete => (200e9, 50e9),
     };

@@ -8,8 +8,8 @@ use evenkeel_shaders::{rope_fwd, scale_by};
 use crate::{
     Arch, ModelConfig, ParameterKind, ParameterSpec, kat,
     layers::{
-        AttentionShape, LossTensors, RopeTables, TokenBatch, attention, embedding, linear, linear_to_stream,
-        next_token_logits, next_token_loss, residual, rms_norm, rope,
+        AttentionShape, LossTensors, Residual, RopeTables, TokenBatch, attention, embedding, linear, linear_to_stream,
+        next_token_logits, next_token_loss, rms_norm, rope,
     },
     llama,
 };
@@ -265,23 +265,28 @@ fn streams(
 ) -> Result<Vec<TensorId>, ScheduleError> {
     let eps = config.rms_norm_eps as f32;
     let w = r.find("model.embed_tokens.weight")?;
-    let mut stream = r.scope("embed_tokens", |r| embedding(r, tokens, w))?;
-    let mut streams = vec![stream];
+    let mut stream = Residual::new(r.scope("embed_tokens", |r| embedding(r, tokens, w))?);
+    let mut streams = Vec::new();
     for layer in 0..config.num_hidden_layers {
-        stream = r.scope(&format!("layers.{layer}"), |r| {
+        r.scope(&format!("layers.{layer}"), |r| {
             let block = Block { config, prefix: format!("model.layers.{layer}."), eps };
-            let stream = r.scope("self_attn", |r| block.attention(r, stream, tables, shape))?;
+            r.scope("self_attn", |r| {
+                let x = block.norm(r, "input_layernorm", &mut stream)?;
+                streams.push(stream.tensor(r)?);
+                let y = block.attention(r, x, tables, shape)?;
+                stream.add(r, y)
+            })?;
             r.scope("mlp", |r| {
-                let x = block.norm(r, "post_attention_layernorm", stream)?;
+                let x = block.norm(r, "post_attention_layernorm", &mut stream)?;
                 let y = match &config.arch {
                     Arch::Llama => llama::mlp(r, &block, x)?,
                     Arch::Kat(rational) => kat::mlp(r, &block, rational, x)?,
                 };
-                residual(r, stream, y)
+                stream.add(r, y)
             })
         })?;
-        streams.push(stream);
     }
+    streams.push(r.scope("residual", |r| stream.tensor(r))?);
     Ok(streams)
 }
 
@@ -303,22 +308,21 @@ impl Block<'_> {
         self.parameter(r, &format!("{name}.weight"))
     }
 
-    fn norm(&self, r: &mut Recorder, name: &str, x: TensorId) -> Result<TensorId, ScheduleError> {
+    fn norm(&self, r: &mut Recorder, name: &str, stream: &mut Residual) -> Result<TensorId, ScheduleError> {
         let w = self.weight(r, name)?;
-        r.scope("norm", |r| rms_norm(r, x, w, self.eps))
+        r.scope("norm", |r| stream.rms_norm(r, w, self.eps))
     }
 
     fn attention(
         &self,
         r: &mut Recorder,
-        stream: TensorId,
+        x: TensorId,
         tables: RopeTables,
         shape: BatchShape,
     ) -> Result<TensorId, ScheduleError> {
         let BatchShape { batch, time } = shape;
         let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
         let head_size = self.config.head_dim;
-        let x = self.norm(r, "input_layernorm", stream)?;
         let project = |r: &mut Recorder, name: &str| {
             let w = self.weight(r, &format!("self_attn.{name}_proj"))?;
             linear(r, name, x, w, "HD")
@@ -328,7 +332,6 @@ impl Block<'_> {
         let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
         let y = attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })?;
         let w = self.weight(r, "self_attn.o_proj")?;
-        let o = linear_to_stream(r, "o", y, w)?;
-        residual(r, stream, o)
+        linear_to_stream(r, "o", y, w)
     }
 }

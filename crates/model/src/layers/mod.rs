@@ -18,7 +18,7 @@ pub use embedding::{TokenBatch, embedding};
 pub use linear::{linear, linear_to_stream};
 pub use next_token_loss::{LossTensors, next_token_logits, next_token_loss};
 pub use rational::{RationalTensors, rational};
-pub use residual::residual;
+pub use residual::Residual;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
 pub use swiglu::swiglu;

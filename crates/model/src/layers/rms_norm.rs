@@ -11,21 +11,25 @@ use super::matrix;
 /// Shapes that do not fit.
 pub fn rms_norm(r: &mut Recorder, x: TensorId, w: TensorId, eps: f32) -> Result<TensorId, ScheduleError> {
     let (rows, channels) = matrix(r, x);
-    let y = r.stored("y", &[("R", rows), ("C", channels)])?;
-    let params = move || Params::dims([("R", rows), ("C", channels)]);
-    r.run(&rms_norm_fwd::CARD, params().with_scalar("eps", eps), &[x.into(), w.into(), y.into()])?;
-    r.on_backward(&[y], move |r| {
-        let dy = r.gradient_of(y)?;
-        let dx = [dy.into(), x.into(), w.into(), GradientTo(x)];
-        r.run(&rms_norm_bwd_x::CARD, params().with_scalar("eps", eps), &dx)?;
-        if !r.wants_gradient(w) {
-            return Ok(());
-        }
-        let tiles = rms_norm_bwd_w::tiles(rows);
-        let partial = r.scratch("dw_partial", &[("S", tiles), ("C", channels)])?;
-        let dims = Params::dims([("R", rows), ("C", channels), ("S", tiles)]).with_scalar("eps", eps);
-        r.run(&rms_norm_bwd_w::CARD, dims, &[dy.into(), x.into(), partial.into()])?;
-        r.run(&column_sum::CARD, Params::dims([("S", tiles), ("C", channels)]), &[partial.into(), GradientTo(w)])
-    });
+    let shape = [("R", rows), ("C", channels)];
+    let y = r.stored("y", &shape)?;
+    r.run(&rms_norm_fwd::CARD, Params::dims(shape).with_scalar("eps", eps), &[x.into(), w.into(), y.into()])?;
+    r.on_backward(&[y], move |r| backward(r, y, x, w, eps));
     Ok(y)
+}
+
+/// Records the gradients of y = x / rms(x) * w.
+pub(super) fn backward(r: &mut Recorder, y: TensorId, x: TensorId, w: TensorId, eps: f32) -> Result<(), ScheduleError> {
+    let (rows, channels) = matrix(r, x);
+    let params = || Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", eps);
+    let dy = r.gradient_of(y)?;
+    r.run(&rms_norm_bwd_x::CARD, params(), &[dy.into(), x.into(), w.into(), GradientTo(x)])?;
+    if !r.wants_gradient(w) {
+        return Ok(());
+    }
+    let tiles = rms_norm_bwd_w::tiles(rows);
+    let partial = r.scratch("dw_partial", &[("S", tiles), ("C", channels)])?;
+    let params = Params::dims([("R", rows), ("C", channels), ("S", tiles)]).with_scalar("eps", eps);
+    r.run(&rms_norm_bwd_w::CARD, params, &[dy.into(), x.into(), partial.into()])?;
+    r.run(&column_sum::CARD, Params::dims([("S", tiles), ("C", channels)]), &[partial.into(), GradientTo(w)])
 }
