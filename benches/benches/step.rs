@@ -27,10 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A model on its device, and the times of its steps.
+/// A model on its device, the times of its steps, and the host's share of them: batches and recording.
 struct Model {
     bench: Bench,
     times: Vec<f64>,
+    hosts: Vec<f64>,
 }
 
 impl Model {
@@ -68,25 +69,28 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     };
     let mut models = Vec::new();
     for &arch in Arch::ALL {
-        models.push(Model { bench: Bench::new(arch, preset, &compute).await?, times: Vec::new() });
+        models.push(Model { bench: Bench::new(arch, preset, &compute).await?, times: Vec::new(), hosts: Vec::new() });
     }
     for step in 2..2 + WARM + TIMED {
         for model in &mut models {
-            let time = model.bench.step().await?;
-            if step >= 2 + WARM {
-                model.times.push(time);
+            for record in model.bench.steps(1).await? {
+                if step >= 2 + WARM {
+                    model.times.push(record.time.as_secs_f64());
+                    model.hosts.push((record.host.batches + record.host.record).as_secs_f64());
+                }
             }
         }
     }
     let of_first = median(&mut models[0].times);
     let (tvr, instruments) = (format!("TVR / {INTERVAL}"), format!("instruments / {INTERVAL}"));
     println!(
-        "{:<8}{:<10}{:<7}{:>10}{:>9}{:>7}{:>14}{:>11}{:>12}{:>14}{tvr:>11}{instruments:>18}",
+        "{:<8}{:<10}{:<7}{:>10}{:>9}{:>9}{:>7}{:>14}{:>11}{:>12}{:>14}{tvr:>11}{instruments:>18}",
         "preset",
         "adapter",
         "model",
         "tokens/s",
         "ms",
+        "host ms",
         "ratio",
         "first step s",
         "dispatches",
@@ -99,10 +103,11 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
         let tvr = share(model.phases(&[Phase::Rescale]).await?);
         let instruments = share(model.phases(&[Phase::Snapshot, Phase::Measure]).await?);
         println!(
-            "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>7.2}{:>14.2}{:>11}{:>12.1}{:>14}{tvr:>11}{instruments:>18}",
+            "{preset:<8}{adapter:<10}{:<7}{:>10.0}{:>9.1}{:>9.2}{:>7.2}{:>14.2}{:>11}{:>12.1}{:>14}{tvr:>11}{instruments:>18}",
             model.bench.arch.name(),
             model.bench.trainer.tokens_per_step() as f64 / time,
             time * 1e3,
+            median(&mut model.hosts) * 1e3,
             time / of_first,
             model.bench.first_step,
             model.bench.dispatches(),

@@ -13,7 +13,6 @@ use serde_json::Value;
 /// Extents by their letters.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    pub c: usize,
     pub l: usize,
     pub h: usize,
     pub kv: usize,
@@ -29,13 +28,12 @@ impl Shape {
         let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
         let extent = |key: &str| config[key].as_u64().map(|value| value as usize).ok_or(format!("config.json: {key}"));
         let number = |key: &str| config[key].as_f64().ok_or(format!("config.json: {key}"));
-        let (c, h) = (extent("hidden_size")?, extent("num_attention_heads")?);
+        let h = extent("num_attention_heads")?;
         Ok(Self {
-            c,
             l: extent("num_hidden_layers")?,
             h,
             kv: extent("num_key_value_heads")?,
-            d: c / h,
+            d: extent("hidden_size")? / h,
             t: extent("max_position_embeddings")?,
             eps: number("rms_norm_eps")?,
             theta: number("rope_theta")?,
@@ -101,7 +99,7 @@ impl Llama {
         let bytes = std::fs::read(folder.join("model.safetensors"))?;
         let weights = Weights { tensors: SafeTensors::deserialize(&bytes)?, device, eps: shape.eps };
         let (embedding, extents) = weights.values("model.embed_tokens.weight")?;
-        let layer = |i: usize| {
+        let layer = |i: usize| -> Result<Layer, Box<dyn Error>> {
             let linear = |name: &str| weights.linear(&format!("model.layers.{i}.{name}_proj.weight"));
             let norm = |name: &str| weights.norm(&format!("model.layers.{i}.{name}_layernorm.weight"));
             Ok(Layer {
@@ -118,7 +116,7 @@ impl Llama {
         };
         Ok(Self {
             embedding: Embedding { weight: Param::from_data(TensorData::new(embedding, extents), device) },
-            layers: (0..shape.l).map(layer).collect::<Result<_, Box<dyn Error>>>()?,
+            layers: (0..shape.l).map(layer).collect::<Result<_, _>>()?,
             norm: weights.norm("model.norm.weight")?,
             head: weights.linear("lm_head.weight")?,
             loss: CrossEntropyLoss::new(None, device),
