@@ -118,7 +118,8 @@ fn shapes(preset: &str) -> Result<Vec<(&'static Card, Params)>, Box<dyn Error>> 
     }
     let mut seen = HashSet::new();
     for arch in ["llama", "kat"] {
-        let set = vec![format!("model.preset={preset}"), format!("model.arch={arch}")];
+        let set =
+            vec![format!("model.preset={preset}"), format!("model.arch={arch}"), "data.tokenizer=bytes".to_owned()];
         let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
         let setup = Setup::new(&settings, &Compute::Cpu)?;
         let schedule = &setup.program.schedule;

@@ -25,7 +25,7 @@ fn files_that_cannot_be_read_are_refused_cpu() {
     let place = with_model();
     refused(&place, "missing.txt", &["no such file"]);
     refused(&place, "missing.bin", &["no such file"]);
-    refused(&place, "trained", &["directory"]);
+    refused(&place, "trained", &["expected text, got none"]);
     place.write("empty.txt", "");
     refused(&place, "empty.txt", &["empty"]);
     place.write("empty.bin", "");

@@ -9,6 +9,7 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_settings;
 mod bench;
+mod data;
 mod eval;
 mod generate;
 mod inspect;

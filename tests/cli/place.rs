@@ -31,6 +31,9 @@ eval_every = 2
 checkpoint_every = 2
 ";
 
+/// The cache of all tests: what one has prepared, the others find.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/evenkeel-cache");
+
 /// The binary, in the folder above that of the running test.
 fn binary() -> PathBuf {
     let test = env::current_exe().unwrap();
@@ -127,7 +130,7 @@ impl Place {
                 command
             }
         };
-        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").env("EVENKEEL_CACHE", CACHE);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -17,12 +17,22 @@ fn header(bytes: &[u8]) -> Value {
 }
 
 fn layout(place: &Place, run: &str, adapter: &str) {
-    assert_eq!(place.list(run), [".partial", "checkpoints", "lock", "metrics.jsonl", "run.toml"]);
+    assert_eq!(
+        place.list(run),
+        [".partial", "checkpoints", "lock", "metrics.jsonl", "run.toml", "tokenizer.json", "tokenizer_config.json"]
+    );
     assert_eq!(place.list(&format!("{run}/.partial")), [""; 0]);
     assert_eq!(place.list(&format!("{run}/checkpoints")), ["step-000002", "step-000004", "step-000005"]);
     for step in [2, 4, 5] {
         let checkpoint = format!("{run}/checkpoints/step-{step:06}");
-        let files = ["config.json", "model.safetensors", "optimizer.safetensors", "trainer.json"];
+        let files = [
+            "config.json",
+            "model.safetensors",
+            "optimizer.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "trainer.json",
+        ];
         assert_eq!(place.list(&checkpoint), files);
         let header = header(&place.read(format!("{checkpoint}/model.safetensors")));
         assert_eq!(header["__metadata__"], json!({ "format": "pt" }));
@@ -49,8 +59,10 @@ fn rows(place: &Place, run: &str) {
     assert_eq!(kinds, expected);
     for row in &metrics {
         if row.get("loss").is_none() {
-            assert_eq!(keys(row), ["step", "valid_loss"]);
-            assert!(row["valid_loss"].as_f64().unwrap() > 0.0);
+            assert_eq!(keys(row), ["step", "valid_loss", "valid_bpb"]);
+            let loss = row["valid_loss"].as_f64().unwrap();
+            // A byte is a token.
+            assert!(loss > 0.0 && (row["valid_bpb"].as_f64().unwrap() * 2f64.ln() / loss - 1.0).abs() < 1e-12);
             continue;
         }
         let measured = (row["step"] == 5).then_some(["weights", "residual_stream"]);

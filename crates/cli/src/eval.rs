@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use evenkeel_data::{Corpus, Windows};
+use evenkeel_data::{Sources, TEXT_FIELD, Tokenizer, TokenizerChoice, Windows, open_whole};
 use evenkeel_model::transformer::BatchShape;
 use evenkeel_train::{Program, ProgramParts, checkpoint::model, evaluate};
 use serde_json::json;
 
-use crate::{Outcome, adapter, output, progress};
+use crate::{Outcome, adapter, data_progress::DataProgress, output, progress};
 
 /// Windows that are computed at once.
 const BATCH: usize = 8;
@@ -20,13 +20,19 @@ pub(crate) struct Arguments {
     /// Folder with config.json and model.safetensors
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
-    /// Text file or token shard
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    /// Text (.txt, .jsonl, .parquet, each also .gz or .zst), token shards or prepared data: files, folders or patterns
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    /// Field or column of the text in JSON Lines and Parquet
+    #[arg(long, value_name = "NAME", default_value = TEXT_FIELD)]
+    text_field: String,
+    /// Takes a line or byte that is no text for an error; otherwise it is counted and passed over
+    #[arg(long)]
+    strict: bool,
     /// Tokens of a window; windows do not overlap, a short last one is left out
     #[arg(long, value_name = "T")]
     seq_len: usize,
-    /// Ends with one line of JSON: loss, tokens, perplexity
+    /// Ends with one line of JSON: loss, tokens, perplexity, and bits_per_byte where the tokenizer is known
     #[arg(long)]
     json: bool,
 }
@@ -37,8 +43,20 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
         let most = config.max_position_embeddings;
         return Err(format!("--seq-len: expected 1 to the model's {most} positions, got {}", arguments.seq_len).into());
     }
-    let corpus = Corpus::open(&[&arguments.data], config.vocab_size)?;
-    let windows = Windows::new(corpus, arguments.seq_len)?;
+    let sources = Sources {
+        tokenizer: match Tokenizer::of_folder(&arguments.model)? {
+            Some(tokenizer) => TokenizerChoice::Given(tokenizer),
+            None => TokenizerChoice::AutoBytes,
+        },
+        train: arguments.data,
+        text_field: arguments.text_field,
+        strict: arguments.strict,
+        ..Sources::default()
+    };
+    let mut progress = DataProgress::default();
+    let data = open_whole(&sources, config.vocab_size, &mut progress.watch())?;
+    drop(progress);
+    let windows = Windows::new(data.train, arguments.seq_len)?;
     let weights = model::load_parameters(&arguments.model, &config.parameters())?;
     let compute = adapter::open(adapter).await?;
     let batch = BATCH.min(windows.count() as usize);
@@ -55,13 +73,19 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
             format!("loss: expected a finite number, got {} ({})", result.loss, arguments.model.display()).into()
         );
     }
+    let bytes = data.tokenizer.map(|tokenizer| windows.target_bytes(&all, &tokenizer)).transpose()?;
+    let bits_per_byte = bytes.and_then(|bytes| result.bits_per_byte(bytes));
     if arguments.json {
-        let row = json!({ "loss": result.loss, "tokens": result.tokens, "perplexity": result.perplexity() });
+        let mut row = json!({ "loss": result.loss, "tokens": result.tokens, "perplexity": result.perplexity() });
+        if let Some(bits) = bits_per_byte {
+            row["bits_per_byte"] = bits.into();
+        }
         output::line(&row.to_string());
     } else {
         output::line(&format!(
-            "loss {:.4} nats per token, perplexity {:.3}, {} tokens",
+            "loss {:.4} nats per token{}, perplexity {:.3}, {} tokens",
             result.loss,
+            bits_per_byte.map(|bits| format!(", {bits:.4} bits per byte")).unwrap_or_default(),
             result.perplexity(),
             result.tokens
         ));

@@ -1,7 +1,8 @@
-//! `evenkeel generate`: text from a model of bytes.
+//! `evenkeel generate`: text from a model.
 
 use std::path::PathBuf;
 
+use evenkeel_data::Tokenizer;
 use evenkeel_train::{Program, ProgramParts, Sampling, checkpoint::model, generate};
 
 use crate::{Outcome, adapter, output};
@@ -18,10 +19,10 @@ pub(crate) struct Arguments {
     /// Text to continue
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// Bytes to add
+    /// Tokens to add
     #[arg(long, value_name = "N", default_value_t = 400)]
     max_new_tokens: usize,
-    /// 0 takes the likeliest byte; higher is more varied
+    /// 0 takes the likeliest token; higher is more varied
     #[arg(long, value_name = "X", default_value_t = 0.7)]
     temperature: f64,
     /// Same seed, same text
@@ -35,9 +36,13 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
         return Err(format!("--temperature: expected a finite number of 0 or more, got {temperature}").into());
     }
     let config = model::read_config(&arguments.model)?;
-    let prompt: Vec<u32> = arguments.prompt.bytes().map(u32::from).collect();
-    if let Some(&byte) = prompt.iter().find(|&&byte| byte as usize >= config.vocab_size) {
-        return Err(format!("--prompt: expected bytes below vocab_size {}, got {byte}", config.vocab_size).into());
+    let tokenizer = Tokenizer::of_folder(&arguments.model)?.unwrap_or_else(Tokenizer::bytes);
+    let mut prompt = tokenizer.encode(&arguments.prompt)?;
+    if let Some(&id) = prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
+        return Err(format!("--prompt: expected ids below vocab_size {}, got {id}", config.vocab_size).into());
+    }
+    if prompt.is_empty() {
+        prompt.push(tokenizer.start());
     }
     let weights = model::load_parameters(&arguments.model, &config.parameters())?;
     let compute = adapter::open(adapter).await?;
@@ -46,9 +51,11 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let program = Program::record(&config, &parts, compute.binding_limit())?;
     let mut executor = program.prepare(&compute, &weights, &mut |_, _| ()).await?;
     output::bytes(arguments.prompt.as_bytes());
-    let mut emit = |byte| output::bytes(&[byte]);
+    let mut decoder = tokenizer.decoder();
+    let mut emit = |id| output::bytes(decoder.push(id).as_bytes());
     let sampling = Sampling { temperature, seed };
-    let ended = generate(&program, &mut executor, &prompt, arguments.max_new_tokens, sampling, &mut emit).await;
-    output::line("");
+    let ids = tokenizer.vocab_size();
+    let ended = generate(&program, &mut executor, &prompt, arguments.max_new_tokens, sampling, ids, &mut emit).await;
+    output::line(&decoder.finish());
     Ok(ended?)
 }

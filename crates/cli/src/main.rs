@@ -2,6 +2,8 @@
 
 mod adapter;
 mod bench;
+mod data;
+mod data_progress;
 mod devices;
 mod eval;
 mod generate;
@@ -14,6 +16,7 @@ mod progress;
 mod schedule;
 mod signals;
 mod study;
+mod tokenizer;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,10 @@ enum Verb {
     Generate(generate::Arguments),
     /// Measures a model's loss on a file
     Eval(eval::Arguments),
+    /// Turns texts into token shards
+    Data(data::Arguments),
+    /// Trains a tokenizer
+    Tokenizer(tokenizer::Arguments),
     /// Shows a checkpoint's weights, or the course of a run, as tables and plots
     Inspect(inspect::Arguments),
     /// Trains a grid of settings times seeds, and says how the arms differ
@@ -69,6 +76,8 @@ fn main() -> ExitCode {
             Verb::Pretrain(arguments) => pretrain::run(arguments, adapter).await,
             Verb::Generate(arguments) => generate::run(arguments, adapter).await,
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
+            Verb::Data(arguments) => data::run(arguments),
+            Verb::Tokenizer(arguments) => tokenizer::run(arguments),
             Verb::Inspect(arguments) => inspect::run(arguments),
             Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Bench(arguments) => bench::run(arguments, adapter).await,

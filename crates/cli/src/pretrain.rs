@@ -13,6 +13,7 @@ use evenkeel_train::{
 
 use crate::{
     Outcome, adapter,
+    data_progress::DataProgress,
     output::{self, count, size},
     progress::{Limit, Progress},
     signals::stop_flag,
@@ -27,12 +28,22 @@ pub(crate) struct SettingsArguments {
     /// Shape of the model: nano, s, m or l
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Text files or token shards to train on; without it, stories that the program writes
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Text (.txt, .jsonl, .parquet, each also .gz or .zst), token shards or prepared data to train on: files, folders or
+    /// patterns in quotes; without it, stories that the program writes
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Files to validate on; without it, a tenth of a training text is held out
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// The same to validate on; without it, a tenth of a training text is held out
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     valid: Vec<PathBuf>,
+    /// tokenizer.json, folder with one, `bytes`, or `bpe`: trained on the text
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<String>,
+    /// Field or column of the text in JSON Lines and Parquet; "text" if it is not given
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// Takes a line or byte that is no text for an error; otherwise it is counted and passed over
+    #[arg(long)]
+    strict: bool,
     /// Optimizer steps
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<i64>,
@@ -46,8 +57,16 @@ pub(crate) struct SettingsArguments {
 
 impl SettingsArguments {
     pub(crate) fn resolve(self) -> Result<Settings, TrainError> {
-        let flags =
-            Flags { preset: self.preset, data: self.data, valid: self.valid, steps: self.steps, seed: self.seed };
+        let flags = Flags {
+            preset: self.preset,
+            data: self.data,
+            valid: self.valid,
+            tokenizer: self.tokenizer,
+            text_field: self.text_field,
+            strict: self.strict,
+            steps: self.steps,
+            seed: self.seed,
+        };
         Settings::resolve(&Sources { file: self.config, set: self.set, flags })
     }
 }
@@ -64,7 +83,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "RUN_FOLDER",
-        conflicts_with_all = ["config", "preset", "data", "valid", "steps", "seed", "set", "out", "dry_run"]
+        conflicts_with_all = ["config", "preset", "data", "valid", "tokenizer", "text_field", "strict", "steps", "seed", "set", "out", "dry_run"]
     )]
     resume: Option<PathBuf>,
     /// Stops as Ctrl-C does after the step in which this process has run for so long, e.g. 90s or 2h
@@ -144,7 +163,9 @@ fn default_folder() -> PathBuf {
 }
 
 fn dry_run(settings: &Settings, compute: &Compute) -> Outcome {
-    let setup = Setup::new(settings, compute)?;
+    let mut progress = DataProgress::default();
+    let setup = Setup::with_data(settings, compute, None, &mut progress.watch())?;
+    drop(progress);
     let plan = setup.plan(settings);
     output::line(&format!("parameters         {} ({})", plan.parameters, count(plan.parameters as f64)));
     for (role, bytes) in &plan.bytes {

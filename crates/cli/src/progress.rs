@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use evenkeel_data::DataEvent;
 use evenkeel_train::{Event, StepRow, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
+    data_progress::DataProgress,
     output::{self, count},
     profile::Profiling,
 };
@@ -41,6 +43,7 @@ pub(crate) struct Limit {
 /// Shows a run.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    data: Option<DataProgress>,
     terminal: bool,
     steps: u64,
     flops_per_step: u64,
@@ -58,6 +61,7 @@ impl Progress {
     pub(crate) fn new(stop: Arc<AtomicBool>, limit: Option<Limit>, profile: bool) -> Self {
         Self {
             bar: None,
+            data: None,
             terminal: std::io::stderr().is_terminal(),
             steps: 0,
             flops_per_step: 0,
@@ -103,7 +107,12 @@ impl Progress {
         }
     }
 
+    fn data(&mut self, event: DataEvent<'_>) {
+        self.data.get_or_insert_with(DataProgress::default).event(event);
+    }
+
     fn kernels(&mut self, done: usize, all: usize) {
+        self.data = None;
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| bar(all as u64, "compiling [{bar:32}] {pos}/{len} kernels"));
             bar.set_position(done as u64);
@@ -151,15 +160,19 @@ impl Watch for Progress {
                 self.bar = self.terminal.then(|| bar(steps, "[{bar:24}] {pos}/{len}  {msg}"));
             }
             Event::Step(row) => self.step(row),
-            Event::Evaluated(row) => self.note(&format!("step {}  validation loss {:.4}", row.step, row.valid_loss)),
+            Event::Evaluated(row) => {
+                let bpb = row.valid_bpb.map(|bpb| format!(", {bpb:.4} bits per byte")).unwrap_or_default();
+                self.note(&format!("step {}  validation loss {:.4}{bpb}", row.step, row.valid_loss));
+            }
             Event::Checkpoint(path) => self.note(&format!("checkpoint {}", path.display())),
-            Event::Sample(byte) => {
+            Event::Data(event) => self.data(event),
+            Event::Sample(text) => {
                 if !self.sampling {
                     self.finish();
                     self.sampling = true;
                     output::note("a sample:");
                 }
-                output::bytes(&[byte]);
+                output::bytes(text.as_bytes());
             }
             Event::Profiled(schedule, profile, trace) => {
                 if let Some(profiling) = &mut self.profiling {

@@ -184,7 +184,8 @@ impl Watch for StudyProgress {
             }
             Event::Step(row) => self.step(row),
             Event::Evaluated(row) => self.valid_loss = Some(row.valid_loss),
-            Event::Kernels(..) | Event::Checkpoint(_) | Event::Sample(_) | Event::Profiled(..) => {}
+            // The data were prepared, and their faults told, when the study began.
+            Event::Data(_) | Event::Kernels(..) | Event::Checkpoint(_) | Event::Sample(_) | Event::Profiled(..) => {}
         }
     }
 

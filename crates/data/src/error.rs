@@ -13,7 +13,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A path leads to a directory, a pipe or a device.
-    #[error("{}: expected a data file, got {what}; name the files one by one", path.display())]
+    #[error("{}: expected a data file, got {what}", path.display())]
     NotAFile {
         /// The path as it was given.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum DataError {
     /// A field of a shard's header has another value than this format has.
     #[error(
         "{}: {field}: expected {expected}, got {got} in the header; not a token shard of llm.c in its GPT-2 format \
-         (a text file must not end in .bin)", path.display()
+         or its LLaMA 3 format (a text file must not end in .bin)", path.display()
     )]
     ShardField {
         /// The shard.
@@ -64,7 +64,7 @@ pub enum DataError {
     },
     /// The count in a shard's header and the length of the file contradict each other.
     #[error(
-        "{}: expected {tokens} tokens of 2 bytes behind the header as its count says, got {bytes} bytes; the file is \
+        "{}: expected {tokens} tokens of {width} bytes behind the header as its count says, got {bytes} bytes; the file is \
          damaged, fetch or write it again", path.display()
     )]
     ShardCount {
@@ -72,6 +72,8 @@ pub enum DataError {
         path: PathBuf,
         /// The count in the header.
         tokens: i32,
+        /// Bytes of a token.
+        width: usize,
         /// Bytes behind the header.
         bytes: usize,
     },
@@ -155,6 +157,98 @@ pub enum DataError {
         /// What the trainer says.
         reason: String,
     },
+    /// A folder or pattern without a file of a known name.
+    #[error(
+        "{}: expected text (.txt, .jsonl, .parquet, each also .gz or .zst) or token shards (.bin), got no such file {what}",
+        path.display()
+    )]
+    NoFiles {
+        /// The folder or pattern.
+        path: PathBuf,
+        /// Which of them.
+        what: &'static str,
+    },
+    /// A pattern that is not one.
+    #[error("{}: expected a pattern with *, ? or [...], got another: {reason}", path.display())]
+    Pattern {
+        /// The pattern.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Tokens where text is expected.
+    #[error("{}: expected text, got {what}", path.display())]
+    NotText {
+        /// The first such path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A table without the column.
+    #[error("{}: expected a column {field:?} of texts, got {got}; --text-field names another", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        field: String,
+        /// What is there.
+        got: String,
+    },
+    /// Something that is no text, where that is not to be passed over (`--strict`).
+    #[error("{fault} (--strict)")]
+    Fault {
+        /// File, place and what is wrong there.
+        fault: String,
+    },
+    /// Files without any text.
+    #[error("{what}: expected text, got none{fault}")]
+    NoText {
+        /// The files.
+        what: String,
+        /// The first fault, if there is one.
+        fault: String,
+    },
+    /// An index of prepared data that cannot be used.
+    #[error("{}: expected an index of prepared data, got {reason}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder that holds something else than the data to be prepared.
+    #[error("{}: expected an empty folder or one where the same data were begun, got {got}; take another one", path.display())]
+    OtherData {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds.
+        got: String,
+    },
+    /// A folder in which another process prepares data.
+    #[error("{}: in use by another process", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file that cannot be written.
+    #[error("{}: cannot be written: {reason}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: io::Error,
+    },
+    /// The user asked to stop.
+    #[error("preparing the data: stopped; the same command goes on where it stopped")]
+    Stopped,
+    /// A tokenizer that does not have what is asked of it.
+    #[error("tokenizer: expected {expected}, got {got}")]
+    Unfit {
+        /// What is asked.
+        expected: String,
+        /// What there is.
+        got: String,
+    },
     /// A word that names none of the choices.
     #[error("{name}: expected {expected}, got \"{got}\"")]
     Word {
@@ -168,6 +262,19 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A path that the operating system refuses to read.
+    pub(crate) fn unreadable(path: &Path, reason: io::Error) -> Self {
+        match reason.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path: path.into() },
+            _ => Self::Unreadable { path: path.into(), reason },
+        }
+    }
+
+    /// A path that the operating system refuses to write.
+    pub(crate) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |reason| Self::Unwritable { path: path.into(), reason }
+    }
+
     /// A file that is no tokenizer, for this reason.
     pub(crate) fn tokenizer(path: &Path, reason: &str) -> Self {
         Self::Tokenizer { path: path.into(), reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }

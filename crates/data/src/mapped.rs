@@ -17,10 +17,7 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Maps a file. The file must not be cut while it is mapped: the operating system ends the process then.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let fault = |reason: io::Error| match reason.kind() {
-            io::ErrorKind::NotFound => DataError::Missing { path: path.into() },
-            _ => DataError::Unreadable { path: path.into(), reason },
-        };
+        let fault = |reason: io::Error| DataError::unreadable(path, reason);
         // Before opening: to open a pipe would wait for its other end.
         let metadata = fs::metadata(path).map_err(fault)?;
         if !metadata.is_file() {
@@ -61,6 +58,11 @@ impl Joined {
 
     pub(crate) fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Tokens of each file.
+    pub(crate) fn lens(&self) -> impl Iterator<Item = u64> {
+        self.ends.iter().scan(0, |before, end| Some(end - std::mem::replace(before, *end)))
     }
 
     /// The name of the first file, and how many there are.

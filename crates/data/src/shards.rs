@@ -1,18 +1,64 @@
-//! Token shards in the format of llm.c's GPT-2 data: a header of 256 little-endian i32 (magic, version, count of tokens,
-//! zeros), then `count` little-endian u16.
+//! Token shards in the formats of llm.c: a header of 256 little-endian i32 (magic, version, count of tokens, zeros), then
+//! `count` little-endian ids, of 2 bytes as its GPT-2 data have them or of 4 as its LLaMA 3 data.
+
+mod writer;
+
+use std::ops::Range;
+use std::path::Path;
 
 use crate::DataError;
 use crate::mapped::{Joined, Mapped};
-use std::path::Path;
+pub(crate) use writer::ShardWriter;
 
-const MAGIC: i32 = 20_240_520;
-const VERSION: i32 = 1;
 const HEADER_BYTES: usize = 256 * 4;
 
-/// Token shards that follow one another. Every token is below the vocabulary size they were opened with.
+/// How ids are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// 2 bytes: GPT-2's format.
+    Two,
+    /// 4 bytes: LLaMA 3's.
+    Four,
+}
+
+impl Width {
+    const ALL: [Self; 2] = [Self::Two, Self::Four];
+
+    /// The narrowest that holds all ids of a vocabulary.
+    pub(crate) fn of(vocab_size: usize) -> Self {
+        if vocab_size <= 1 << 16 { Self::Two } else { Self::Four }
+    }
+
+    fn magic(self) -> i32 {
+        match self {
+            Self::Two => 20_240_520,
+            Self::Four => 20_240_801,
+        }
+    }
+
+    fn version(self) -> i32 {
+        match self {
+            Self::Two => 1,
+            Self::Four => 7,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+}
+
+/// Token shards that follow one another, or a range of their tokens. Every token is below the vocabulary size they
+/// were opened with.
 #[derive(Debug, Clone)]
 pub struct Shards {
     files: Joined,
+    range: Range<u64>,
+    /// What of the files this is, as a prefix to their names.
+    part: &'static str,
 }
 
 impl Shards {
@@ -21,69 +67,116 @@ impl Shards {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
             let file = Mapped::open(path.as_ref())?;
-            check_header(&file)?;
-            check_tokens(&file, vocab_size)?;
+            let width = check_header(&file)?;
+            check_tokens(&file, width, vocab_size)?;
             files.push(file);
         }
-        Ok(Self { files: Joined::new(files, |file| tokens(file).len()) })
+        let files = Joined::new(files, count);
+        Ok(Self { range: 0..files.len(), files, part: "" })
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.files.len()
+        self.range.end - self.range.start
+    }
+
+    /// Tokens of each file.
+    pub(crate) fn lens(&self) -> impl Iterator<Item = u64> {
+        self.files.lens()
     }
 
     pub(crate) fn describe(&self) -> String {
-        self.files.describe()
+        format!("{}{}", self.part, self.files.describe())
+    }
+
+    /// Splits the tokens into the first floor(0.9 n) of n for training and the rest for validation, as
+    /// [`crate::Text`] is split; none where the first part would be empty.
+    pub(crate) fn split(self) -> Option<(Self, Self)> {
+        let n = self.len();
+        let middle = self.range.start + (u128::from(n) * 9 / 10) as u64;
+        let (train, valid) = (self.range.start..middle, middle..self.range.end);
+        let held_out = Self { range: valid, part: "the held-out tenth of ", ..self.clone() };
+        (n > 1).then(|| (Self { range: train, part: "the first nine tenths of ", ..self }, held_out))
     }
 
     /// Reads the tokens from `start` on, which end before [`Shards::len`].
     pub(crate) fn read(&self, start: u64, out: &mut [u32]) {
-        self.files.read(start, out, |file, first, out| {
-            for (token, pair) in out.iter_mut().zip(&tokens(file)[first..]) {
-                *token = u32::from(u16::from_le_bytes(*pair));
+        self.files.read(self.range.start + start, out, |file, first, out| {
+            let body = &file.bytes()[HEADER_BYTES..];
+            match width(file) {
+                Some(Width::Four) => {
+                    for (token, id) in out.iter_mut().zip(&body.as_chunks().0[first..]) {
+                        *token = u32::from_le_bytes(*id);
+                    }
+                }
+                _ => {
+                    for (token, id) in out.iter_mut().zip(&body.as_chunks().0[first..]) {
+                        *token = u32::from(u16::from_le_bytes(*id));
+                    }
+                }
             }
         });
     }
 }
 
-/// The tokens of a shard whose header has been checked.
-fn tokens(file: &Mapped) -> &[[u8; 2]] {
-    file.bytes()[HEADER_BYTES..].as_chunks().0
+/// The first three fields of a header; zeros where the file is shorter.
+fn fields(file: &Mapped) -> [i32; 3] {
+    let (fields, _) = file.bytes().as_chunks::<4>();
+    [0, 1, 2].map(|i| fields.get(i).map_or(0, |field| i32::from_le_bytes(*field)))
 }
 
-fn check_header(file: &Mapped) -> Result<(), DataError> {
+fn width(file: &Mapped) -> Option<Width> {
+    Width::ALL.into_iter().find(|width| width.magic() == fields(file)[0])
+}
+
+/// Tokens of a shard whose header has been checked.
+fn count(file: &Mapped) -> usize {
+    fields(file)[2] as usize
+}
+
+fn check_header(file: &Mapped) -> Result<Width, DataError> {
     let path = || file.path.clone();
-    let Some((header, body)) = file.bytes().split_at_checked(HEADER_BYTES) else {
+    let Some((_, body)) = file.bytes().split_at_checked(HEADER_BYTES) else {
         let got = file.bytes().len();
         return Err(DataError::ShardHeader { path: path(), expected: HEADER_BYTES, got });
     };
-    let (fields, _) = header.as_chunks::<4>();
-    let [magic, version, count] = [0, 1, 2].map(|i| i32::from_le_bytes(fields[i]));
-    for (field, expected, got) in [("magic", MAGIC, magic), ("version", VERSION, version)] {
-        if got != expected {
-            return Err(DataError::ShardField { path: path(), field, expected, got });
-        }
+    let [magic, version, count] = fields(file);
+    let Some(width) = width(file) else {
+        return Err(DataError::ShardField { path: path(), field: "magic", expected: Width::Two.magic(), got: magic });
+    };
+    if version != width.version() {
+        let expected = width.version();
+        return Err(DataError::ShardField { path: path(), field: "version", expected, got: version });
     }
-    if i64::from(count) * 2 != body.len() as i64 {
-        return Err(DataError::ShardCount { path: path(), tokens: count, bytes: body.len() });
+    if i64::from(count) * width.bytes() as i64 != body.len() as i64 {
+        return Err(DataError::ShardCount { path: path(), tokens: count, width: width.bytes(), bytes: body.len() });
     }
     if count == 0 {
         return Err(DataError::Empty { path: path() });
     }
-    Ok(())
+    Ok(width)
 }
 
-fn check_tokens(file: &Mapped, vocab_size: usize) -> Result<(), DataError> {
-    let id = |pair: &[u8; 2]| u16::from_le_bytes(*pair);
-    let out_of_range = |pair: &[u8; 2]| usize::from(id(pair)) >= vocab_size;
-    match tokens(file).iter().position(out_of_range) {
+fn check_tokens(file: &Mapped, width: Width, vocab_size: usize) -> Result<(), DataError> {
+    let body = &file.bytes()[HEADER_BYTES..];
+    let beyond = |id: u32| id as usize >= vocab_size;
+    let found = match width {
+        Width::Two => {
+            let id = |id: &[u8; 2]| u32::from(u16::from_le_bytes(*id));
+            let ids = body.as_chunks().0;
+            ids.iter().position(|bytes| beyond(id(bytes))).map(|at| (at, id(&ids[at])))
+        }
+        Width::Four => {
+            let id = |id: &[u8; 4]| u32::from_le_bytes(*id);
+            let ids = body.as_chunks().0;
+            ids.iter().position(|bytes| beyond(id(bytes))).map(|at| (at, id(&ids[at])))
+        }
+    };
+    match found {
         None => Ok(()),
-        Some(position) => Err(DataError::TokenOutOfRange {
-            location: file.path.display().to_string(),
-            position: position as u64,
-            id: u32::from(id(&tokens(file)[position])),
-            vocab_size,
-        }),
+        Some((position, id)) => {
+            let location = file.path.display().to_string();
+            Err(DataError::TokenOutOfRange { location, position: position as u64, id, vocab_size })
+        }
     }
 }
 
@@ -153,7 +246,7 @@ mod tests {
         ] {
             assert!(matches!(
                 fault(bytes),
-                DataError::ShardCount { path, tokens: t, bytes: b } if t == tokens && b == got && path.ends_with("1.bin")
+                DataError::ShardCount { path, tokens: t, bytes: b, .. } if t == tokens && b == got && path.ends_with("1.bin")
             ));
         }
         assert!(matches!(fault(shard(20240520, 1, 0, &[])), DataError::Empty { .. }));

@@ -47,6 +47,37 @@ impl Stories {
         Self { chunks: TRAIN_CHUNKS..TRAIN_CHUNKS + VALID_CHUNKS }
     }
 
+    /// The first `bytes` bytes of [`Stories::train`], in whole chunks.
+    pub(crate) fn first(bytes: u64) -> Self {
+        Self { chunks: 0..bytes / CHUNK as u64 }
+    }
+
+    /// At most `bytes` bytes of them.
+    pub(crate) fn at_most(self, bytes: u64) -> Self {
+        let Range { start, end } = self.chunks;
+        Self { chunks: start..end.min(start + bytes / CHUNK as u64) }
+    }
+
+    /// Number of chunks.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.chunks.end - self.chunks.start
+    }
+
+    /// The chunk in which they begin.
+    pub(crate) fn first_chunk(&self) -> u64 {
+        self.chunks.start
+    }
+
+    /// Chunk `index` of these: whole stories, an empty line behind each.
+    pub(crate) fn chunk(&self, index: u64) -> String {
+        String::from_utf8_lossy(&write_chunk(self.chunks.start + index, CHUNK)).into_owned()
+    }
+
+    /// Bytes of `chunks` chunks.
+    pub(crate) fn bytes_of(&self, chunks: u64) -> u64 {
+        chunks * CHUNK as u64
+    }
+
     /// Tokens, that is bytes, in all.
     pub(crate) fn len(&self) -> u64 {
         (self.chunks.end - self.chunks.start) * CHUNK as u64

@@ -20,8 +20,8 @@ use tokenizers::Tokenizer as HuggingFace;
 
 use crate::DataError;
 pub use decoder::Decoder;
-pub use train::{SMALLEST_BPE, train_bpe};
-use words::Words;
+pub use train::{SMALLEST_BPE, bpe_of, cached_bpe, train_bpe};
+use words::{Known, Words};
 
 /// The file that a tokenizer travels in.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -112,11 +112,20 @@ impl Tokenizer {
     /// # Errors
     /// Text that the tokenizer cannot express: one without an unknown token, say.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        self.encoder().encode(text)
+    }
+
+    /// An encoder of many texts, one for each thread.
+    pub(crate) fn encoder(&self) -> Encoder<'_> {
+        Encoder { tokenizer: self, known: Known::new() }
+    }
+
+    fn encode_with(&self, known: &mut Known, text: &str) -> Result<Vec<u32>, DataError> {
         match &self.0.kind {
             Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Kind::HuggingFace { tokenizer, words, .. } => {
                 let whole = || Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec());
-                let by_words = words.as_ref().and_then(|words| words.encode(tokenizer, text));
+                let by_words = words.as_ref().and_then(|words| words.encode(tokenizer, known, text));
                 by_words.unwrap_or_else(whole).map_err(|error| DataError::Encode { reason: error.to_string() })
             }
         }
@@ -154,6 +163,13 @@ impl Tokenizer {
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.0.bos
+    }
+
+    /// The id to begin a text with that has no beginning: `bos`, or what ends the document before it, or a line break.
+    #[must_use]
+    pub fn start(&self) -> u32 {
+        let line_break = || self.encode("\n").ok().and_then(|ids| ids.first().copied()).unwrap_or(0);
+        self.bos().or_else(|| self.eos().filter(|_| !self.is_bytes())).unwrap_or_else(line_break)
     }
 
     /// Whether the ids are bytes.
@@ -201,6 +217,19 @@ impl Tokenizer {
             Kind::Bytes => None,
             Kind::HuggingFace { tokenizer, .. } => tokenizer.id_to_token(id),
         }
+    }
+}
+
+/// Encodes texts one after the other, and remembers their words.
+pub(crate) struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    known: Known,
+}
+
+impl Encoder<'_> {
+    /// As [`Tokenizer::encode`].
+    pub(crate) fn encode(&mut self, text: &str) -> Result<Vec<u32>, DataError> {
+        self.tokenizer.encode_with(&mut self.known, text)
     }
 }
 

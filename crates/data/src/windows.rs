@@ -1,7 +1,7 @@
 //! Windows for evaluation: every target of a corpus once, in order.
 
 use crate::batches::{at_least_one, has_length, read_pair};
-use crate::{Corpus, DataError};
+use crate::{Corpus, DataError, Tokenizer};
 
 /// The windows x = [i T, i T + T), y = [i T + 1, i T + T] of a corpus. They do not overlap, and the last, short one
 /// is left out.
@@ -40,6 +40,20 @@ impl Windows {
     /// Number of windows, at least one: floor((n - 1) / T) for n tokens.
     pub fn count(&self) -> u64 {
         (self.corpus.len() - 1) / self.time as u64
+    }
+
+    /// Bytes of text that the targets of the windows `chosen` stand for.
+    ///
+    /// # Errors
+    /// An index not below [`Windows::count`].
+    pub fn target_bytes(&self, chosen: &[u64], tokenizer: &Tokenizer) -> Result<u64, DataError> {
+        let (mut tokens, mut targets) = (vec![0; self.time], vec![0; self.time]);
+        let mut bytes = 0;
+        for &index in chosen {
+            self.fill(index, &mut tokens, &mut targets)?;
+            bytes += targets.iter().map(|id| tokenizer.byte_len(*id) as u64).sum::<u64>();
+        }
+        Ok(bytes)
     }
 
     /// Fills window `index`, from 0: T tokens and T targets.

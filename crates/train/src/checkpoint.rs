@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use evenkeel_data::Tokenizer;
 use evenkeel_model::config::ModelConfig;
 
 use self::error::{CheckpointError, excerpt};
@@ -40,6 +41,8 @@ pub struct CheckpointParts<'a> {
     pub config: &'a ModelConfig,
     /// Every parameter of the model.
     pub model: &'a [TensorRef<'a>],
+    /// How text became tokens, where that is known.
+    pub tokenizer: Option<&'a Tokenizer>,
     /// Whatever the optimizer needs to go on.
     pub optimizer: &'a [TensorRef<'a>],
     /// Everything else.
@@ -145,6 +148,9 @@ fn write_folder(folder: &Path, parts: &CheckpointParts) -> Result<(), Checkpoint
     fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
     let config = parts.config.to_json();
     write_file(&folder.join(CONFIG_FILE), |w| w.write_all(config.as_bytes()))?;
+    for (name, text) in parts.tokenizer.iter().flat_map(|tokenizer| tokenizer.files()) {
+        write_file(&folder.join(name), |w| w.write_all(text.as_bytes()))?;
+    }
     write_file(&folder.join(MODEL_FILE), |w| write_tensors(w, parts.model))?;
     write_file(&folder.join(OPTIMIZER_FILE), |w| write_tensors(w, parts.optimizer))?;
     write_file(&folder.join(TRAINER_FILE), |w| {

@@ -20,6 +20,11 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The loss in bits per byte, where the targets stand for `bytes` bytes of text; none for no bytes.
+    pub fn bits_per_byte(&self, bytes: u64) -> Option<f64> {
+        (bytes > 0).then(|| self.loss * self.tokens as f64 / bytes as f64 / std::f64::consts::LN_2)
+    }
+
     /// e to the loss.
     pub fn perplexity(&self) -> f64 {
         self.loss.exp()

@@ -8,9 +8,6 @@ use rand_chacha::{
 
 use crate::{Executor, Program, TrainError};
 
-/// Ids from here on are no bytes.
-const BYTES: usize = 256;
-
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -20,7 +17,7 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// Continues `tokens` by `new_tokens` bytes and hands each to `emit` as it comes. Once the context is full the oldest
+/// Continues `tokens` by `new_tokens` of the first `ids` ids and hands each to `emit` as it comes. Once the context is full the oldest
 /// half of it is forgotten.
 ///
 /// # Errors
@@ -31,14 +28,15 @@ pub async fn generate(
     tokens: &[u32],
     new_tokens: usize,
     sampling: Sampling,
-    emit: &mut dyn FnMut(u8),
+    ids: usize,
+    emit: &mut dyn FnMut(u32),
 ) -> Result<(), TrainError> {
     let Some(tensors) = &program.generation else { return Err(TrainError::Program { part: "generation" }) };
     let context = program.schedule.tensor(tensors.tokens.ids).len();
     let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
     let mut window: Vec<u32> = tokens[tokens.len().saturating_sub(context)..].to_vec();
     if window.is_empty() {
-        window.push(u32::from(b'\n'));
+        window.push(0);
     }
     for _ in 0..new_tokens {
         if window.len() > context {
@@ -51,20 +49,20 @@ pub async fn generate(
         executor.write(tensors.position, &[position as u32])?;
         executor.run(Phase::Generate).await?;
         let logits = executor.read(tensors.logits).await?;
-        let byte = choose(&logits[..logits.len().min(BYTES)], sampling.temperature, &mut rng)?;
-        emit(byte);
-        window.push(u32::from(byte));
+        let id = choose(&logits[..logits.len().min(ids)], sampling.temperature, &mut rng)?;
+        emit(id);
+        window.push(id);
     }
     Ok(())
 }
 
-fn choose(logits: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<u8, TrainError> {
+fn choose(logits: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<u32, TrainError> {
     if let Some(bad) = logits.iter().find(|logit| !logit.is_finite()) {
         return Err(TrainError::Logits { got: *bad });
     }
     let likeliest = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(id, _)| id);
     if temperature == 0.0 {
-        return Ok(likeliest as u8);
+        return Ok(likeliest as u32);
     }
     let top = f64::from(logits[likeliest]);
     let weights: Vec<f64> = logits.iter().map(|&logit| ((f64::from(logit) - top) / temperature).exp()).collect();
@@ -74,8 +72,8 @@ fn choose(logits: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> Result<u8, 
     for (id, weight) in weights.iter().enumerate() {
         rest -= weight;
         if rest < 0.0 {
-            return Ok(id as u8);
+            return Ok(id as u32);
         }
     }
-    Ok(likeliest as u8)
+    Ok(likeliest as u32)
 }

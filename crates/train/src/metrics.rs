@@ -40,4 +40,7 @@ pub struct EvaluationRow {
     pub step: u64,
     /// Mean over the validation set, in nats.
     pub valid_loss: f64,
+    /// The same in bits per byte of text, where the tokenizer is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_bpb: Option<f64>,
 }

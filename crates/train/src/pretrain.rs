@@ -1,11 +1,12 @@
 //! The run: steps, evaluations, checkpoints and metrics in a run folder, from the beginning or from where it stopped.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
+use evenkeel_data::DataEvent;
 use evenkeel_schedule::{Schedule, TensorId};
 
 use crate::{
-    Compute, ComputeName, Evaluation, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
+    Compute, ComputeName, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
     checkpoint::{
         self, CheckpointParts, StoredTensors,
         trainer_state::{FORMAT_VERSION, Tokenizer, TrainerState},
@@ -24,8 +25,8 @@ const MOST_SKIPPED: u64 = 10;
 /// The state of the optimizer that is no moment; of a run in mixed precision also the loss scale.
 const STATE: &str = "optimizer.state";
 const LOSS_SCALE: &str = "optimizer.loss_scale";
-/// Bytes of the sample at the end of a text run, and how it is drawn.
-const SAMPLE_BYTES: usize = 200;
+/// Tokens of the sample at the end of a text run, and how it is drawn.
+const SAMPLE_TOKENS: usize = 100;
 const SAMPLE_TEMPERATURE: f64 = 0.7;
 
 /// Where a run lives.
@@ -40,6 +41,8 @@ pub enum Destination {
 /// What a run tells while it goes.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Data are read and prepared.
+    Data(DataEvent<'a>),
     /// Something to know, in one line.
     Notice(&'a str),
     /// Kernels compiled, of how many.
@@ -61,8 +64,8 @@ pub enum Event<'a> {
     Evaluated(&'a EvaluationRow),
     /// A checkpoint is complete.
     Checkpoint(&'a std::path::Path),
-    /// A byte of the sample.
-    Sample(u8),
+    /// Text of the sample.
+    Sample(&'a str),
     /// A step for which [`Watch::profiles`] asked is done: the schedule, all such steps so far, and their trace.
     Profiled(&'a Schedule, &'a Profile, &'a std::path::Path),
 }
@@ -108,7 +111,7 @@ pub struct Summary {
 
 struct Run<'a> {
     settings: &'a Settings,
-    setup_tokenizer: Tokenizer,
+    tokenizer: Option<evenkeel_data::Tokenizer>,
     program: Program,
     compute: ComputeName,
     folder: RunFolder,
@@ -135,7 +138,7 @@ pub async fn pretrain(
     compute: &Compute,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TrainError> {
-    let setup = Setup::new(settings, compute)?;
+    let setup = set_up(settings, &destination, compute, watch)?;
     // Before weights are drawn: they alone may be too many.
     compute.fits(&setup.program.schedule)?;
     let flops_per_step = setup.plan(settings).flops_per_step;
@@ -169,6 +172,7 @@ pub async fn pretrain(
         }
         Destination::Resume(folder) => folder,
     };
+    folder.write_tokenizer(setup.tokenizer.as_ref())?;
     folder.cut_metrics_after(done)?;
     let steps = settings.train.steps;
     watch.event(Event::Started { folder: folder.path(), done, steps, flops_per_step });
@@ -182,7 +186,7 @@ pub async fn pretrain(
     };
     let mut run = Run {
         settings,
-        setup_tokenizer: tokenizer(setup.tokenizer.as_ref()),
+        tokenizer: setup.tokenizer,
         compute: compute.name(),
         metrics: folder.metrics()?,
         folder,
@@ -202,9 +206,27 @@ pub async fn pretrain(
     Ok(run.summary)
 }
 
-fn tokenizer(tokenizer: Option<&evenkeel_data::Tokenizer>) -> Tokenizer {
+/// Sets a run up, with the tokenizer that it began with.
+fn set_up(
+    settings: &Settings,
+    destination: &Destination,
+    compute: &Compute,
+    watch: &mut dyn Watch,
+) -> Result<Setup, TrainError> {
+    let known = match destination {
+        Destination::New(_) => None,
+        Destination::Resume(folder) => evenkeel_data::Tokenizer::of_folder(folder.path())?,
+    };
+    Setup::with_data(settings, compute, known, &mut |event| {
+        watch.event(Event::Data(event));
+        if watch.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+}
+
+fn kind(tokenizer: Option<&evenkeel_data::Tokenizer>) -> Tokenizer {
     match tokenizer {
-        Some(_) => Tokenizer::Bytes,
+        Some(tokenizer) if tokenizer.is_bytes() => Tokenizer::Bytes,
+        Some(_) => Tokenizer::File,
         None => Tokenizer::None,
     }
 }
@@ -219,6 +241,11 @@ fn load_newest(
     let stored = checkpoint::load(&path)?;
     if stored.config != setup.config {
         return Err(TrainError::Resume { path, what: "model", expected: "the run's", got: "another" });
+    }
+    let tokenizer = setup.tokenizer.as_ref();
+    if evenkeel_data::Tokenizer::of_folder(&path)?.as_ref() != tokenizer || stored.trainer.tokenizer != kind(tokenizer)
+    {
+        return Err(TrainError::Resume { path, what: "tokenizer", expected: "the run's", got: "another" });
     }
     let name = compute.name();
     if (&stored.trainer.adapter, &stored.trainer.driver) != (&name.adapter, &name.driver) {
@@ -402,9 +429,11 @@ impl Run<'_> {
     async fn evaluate(&mut self, step: u64) -> Result<(), TrainError> {
         let Some(windows) = &self.validation else { return Ok(()) };
         let chosen = fixed_set(windows);
-        let Evaluation { loss, .. } =
-            evaluate(&self.program, &mut self.executor, windows, &chosen, &mut |_, _| ()).await?;
-        let row = EvaluationRow { step, valid_loss: loss };
+        let evaluation = evaluate(&self.program, &mut self.executor, windows, &chosen, &mut |_, _| ()).await?;
+        let bytes = self.tokenizer.as_ref().map(|tokenizer| windows.target_bytes(&chosen, tokenizer)).transpose()?;
+        let valid_bpb = bytes.and_then(|bytes| evaluation.bits_per_byte(bytes));
+        let loss = evaluation.loss;
+        let row = EvaluationRow { step, valid_loss: loss, valid_bpb };
         self.metrics.append(&row)?;
         self.watch.event(Event::Evaluated(&row));
         self.summary.valid_loss = Some(loss);
@@ -440,10 +469,12 @@ impl Run<'_> {
             applied_steps: record.applied_steps,
             data_position: record.step * self.trainer.tokens_per_step(),
             seed: self.settings.train.seed,
-            tokenizer: self.setup_tokenizer,
+            tokenizer: kind(self.tokenizer.as_ref()),
         };
         let config = &self.program.config;
-        let parts = CheckpointParts { config, model: &refs(&model), optimizer: &refs(&optimizer), trainer: &trainer };
+        let tokenizer = self.tokenizer.as_ref();
+        let (model, optimizer) = (&refs(&model), &refs(&optimizer));
+        let parts = CheckpointParts { config, model, tokenizer, optimizer, trainer: &trainer };
         let path = checkpoint::save(&self.folder, &parts)?;
         self.saved = record.step;
         checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints)?;
@@ -461,10 +492,16 @@ impl Run<'_> {
         if !wanted || !self.summary.finished || self.summary.losses.is_none() {
             return Ok(());
         }
+        let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
         let sampling = Sampling { temperature: SAMPLE_TEMPERATURE, seed: self.settings.train.seed };
         let watch = &mut *self.watch;
-        let mut emit = |byte| watch.event(Event::Sample(byte));
-        generate(&self.program, &mut self.executor, &[u32::from(b'\n')], SAMPLE_BYTES, sampling, &mut emit).await
+        let mut decoder = tokenizer.decoder();
+        let mut emit = |id| watch.event(Event::Sample(&decoder.push(id)));
+        let start = [tokenizer.start()];
+        let ids = tokenizer.vocab_size();
+        generate(&self.program, &mut self.executor, &start, SAMPLE_TOKENS, sampling, ids, &mut emit).await?;
+        watch.event(Event::Sample(&decoder.finish()));
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use evenkeel_data::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -119,6 +120,19 @@ impl RunFolder {
     /// Whatever the system refuses.
     pub fn write_run_file(&self, text: &str) -> Result<(), CheckpointError> {
         self.replace(RUN_FILE, |writer| writer.write_all(text.as_bytes()))
+    }
+
+    /// Writes the files that the run's tokenizer travels in, unless they are there.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write_tokenizer(&self, tokenizer: Option<&Tokenizer>) -> Result<(), CheckpointError> {
+        for (name, text) in tokenizer.iter().flat_map(|tokenizer| tokenizer.files()) {
+            if !self.path.join(name).exists() {
+                self.replace(name, |writer| writer.write_all(text.as_bytes()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `trace.json`, what a profile saw, and gives its path.

@@ -27,7 +27,8 @@ pub(crate) use key::shown;
 
 pub use keys::{
     Arch, DataSettings, InitSettings, InstrumentSettings, ModelSettings, OptimizerKind, OptimizerSettings, Order,
-    Precision, PresetName, ScheduleKind, ScheduleSettings, Settings, TrainSettings, TvrSettings, key_table,
+    Precision, PresetName, ScheduleKind, ScheduleSettings, Settings, TokenizerName, TrainSettings, TvrSettings,
+    key_table,
 };
 pub use presets::{Preset, presets};
 
@@ -51,6 +52,12 @@ pub struct Flags {
     pub data: Vec<PathBuf>,
     /// `--valid`: `data.valid`; empty if it is not given.
     pub valid: Vec<PathBuf>,
+    /// `--tokenizer`: `data.tokenizer`.
+    pub tokenizer: Option<String>,
+    /// `--text-field`: `data.text_field`.
+    pub text_field: Option<String>,
+    /// `--strict`: `data.strict`, if it is set.
+    pub strict: bool,
     /// `--steps`: `train.steps`.
     pub steps: Option<i64>,
     /// `--seed`: `train.seed`.

@@ -1,9 +1,11 @@
 //! Everything that a run needs, checked before anything is allocated or written: settings in, model, data and
 //! recorded program out.
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
-use evenkeel_data::{Batches, Corpus, Order as DataOrder, Tokenizer, Windows};
+use evenkeel_data::{
+    Batches, Corpus, Data, DataWatch, Order as DataOrder, Sources, Tokenizer, TokenizerChoice, Windows,
+};
 use evenkeel_model::{
     ModelConfig,
     init::{Init, InitScheme, initialise},
@@ -89,6 +91,20 @@ impl Setup {
     /// # Errors
     /// Whatever is wrong with any of them.
     pub fn new(settings: &Settings, compute: &Compute) -> Result<Self, TrainError> {
+        Self::with_data(settings, compute, None, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Setup::new`], with the tokenizer that a run began with, if it has one; `watch` hears how the data are
+    /// prepared.
+    ///
+    /// # Errors
+    /// As there, and a watch that stops.
+    pub fn with_data(
+        settings: &Settings,
+        compute: &Compute,
+        known: Option<Tokenizer>,
+        watch: DataWatch,
+    ) -> Result<Self, TrainError> {
         let (config, weights) = model(settings)?;
         let train = &settings.train;
         if train.seq_len > config.max_position_embeddings {
@@ -99,9 +115,8 @@ impl Setup {
                 origin: "lower it".to_owned(),
             });
         }
-        let sources = evenkeel_data::Sources { train: settings.data.train.clone(), valid: settings.data.valid.clone() };
-        let (corpus, valid) = evenkeel_data::open(&sources, config.vocab_size)?;
-        let tokenizer = corpus.tokenizer();
+        let sources = sources(settings, known)?;
+        let Data { train: corpus, valid, tokenizer } = evenkeel_data::open(&sources, config.vocab_size, watch)?;
         let order = match settings.data.order {
             Order::Shuffled => DataOrder::Shuffled,
             Order::Sequential => DataOrder::Sequential,
@@ -147,6 +162,32 @@ impl Setup {
             disk_bytes: checkpoint * kept,
         }
     }
+}
+
+/// The data of a run, with the tokenizer that it began with, or the one that its settings name.
+fn sources(settings: &Settings, known: Option<Tokenizer>) -> Result<Sources, TrainError> {
+    let data = &settings.data;
+    let tokenizer = match (known, &data.tokenizer, &settings.model.from) {
+        (Some(known), _, _) => TokenizerChoice::Given(known),
+        (None, Some(name), _) => match (name.path(), name.0.to_str()) {
+            (Some(path), _) => TokenizerChoice::Given(Tokenizer::load(path)?),
+            (None, Some("bytes")) => TokenizerChoice::Given(Tokenizer::bytes()),
+            (None, _) => TokenizerChoice::Bpe,
+        },
+        (None, None, Some(folder)) => match Tokenizer::of_folder(folder)? {
+            Some(tokenizer) => TokenizerChoice::Given(tokenizer),
+            None => TokenizerChoice::AutoBytes,
+        },
+        (None, None, None) => TokenizerChoice::Auto,
+    };
+    Ok(Sources {
+        train: data.train.clone(),
+        valid: data.valid.clone(),
+        tokenizer,
+        text_field: data.text_field.clone(),
+        bos: data.bos,
+        strict: data.strict,
+    })
 }
 
 fn model(settings: &Settings) -> Result<(ModelConfig, Weights), TrainError> {

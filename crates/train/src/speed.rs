@@ -44,6 +44,8 @@ impl Bench {
             format!("model.preset={preset}"),
             format!("model.arch={}", arch.name()),
             "tvr.enabled=true".to_owned(),
+            // Kernels do not see what the ids stand for.
+            "data.tokenizer=bytes".to_owned(),
         ];
         let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
         let start = Instant::now();

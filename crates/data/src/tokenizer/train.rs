@@ -1,6 +1,8 @@
 //! Training of byte-level BPE.
 
 use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -8,12 +10,62 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HuggingFace, Trainer};
 
 use super::{TOKENIZER_FILE, Tokenizer, byte_level, special, words};
-use crate::DataError;
+use crate::fingerprint::Fingerprint;
+use crate::prepare::{DataEvent, DataWatch};
+use crate::source::Source;
+use crate::{DataError, cache};
 
 /// Entries of the smallest byte-level BPE: 256 bytes and the token that ends a document.
 pub const SMALLEST_BPE: usize = 257;
 /// A pair that occurs once is no pattern.
 const MIN_FREQUENCY: u64 = 2;
+/// Text that shows the words of any corpus.
+const SAMPLE_BYTES: usize = 64 << 20;
+
+/// Trains a BPE on at most 64 MiB of texts, spread evenly over their parts.
+///
+/// # Errors
+/// As [`train_bpe`]; texts that cannot be read, and none at all; [`DataError::Stopped`].
+pub fn bpe_of(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<Tokenizer, DataError> {
+    let of = SAMPLE_BYTES as u64;
+    let action = "reading text for the tokenizer";
+    let texts = source.sample(SAMPLE_BYTES, |done| watch(DataEvent::Progress { action, done, of }).is_continue())?;
+    if texts.is_empty() {
+        return Err(DataError::NoText { what: source.describe(), fault: String::new() });
+    }
+    train_bpe(texts.into_iter(), vocab_size)
+}
+
+/// [`bpe_of`], or what it made of the same texts before.
+///
+/// # Errors
+/// As there; a cache that cannot be written.
+pub fn cached_bpe(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<Tokenizer, DataError> {
+    let mut key = Fingerprint::new("byte-level BPE, version 1");
+    key.bytes(source.fingerprint()?.hex().as_bytes());
+    key.number(vocab_size as u64);
+    let folder = cache::folder().join("tokenizers");
+    let path = folder.join(format!("{}.json", key.hex()));
+    // What cannot be read is made again.
+    if let Ok(known) = Tokenizer::load(&path) {
+        return Ok(known);
+    }
+    let notice = format!("training a tokenizer of {vocab_size} entries on {}", source.describe());
+    if watch(DataEvent::Notice(&notice)).is_break() {
+        return Err(DataError::Stopped);
+    }
+    let tokenizer = bpe_of(source, vocab_size, watch)?;
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        // A name of its own: another process may write the same.
+        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        file.write_all(tokenizer.files()[0].1.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error).map(drop)
+    };
+    write().map_err(DataError::unwritable(&path))?;
+    Ok(tokenizer)
+}
 
 /// Trains a byte-level BPE as GPT-2 has it, of at most `vocab_size` entries, fewer where the texts have few patterns:
 /// `<|endoftext|>` is id 0, and the bytes follow. The same texts give the same tokenizer, in whatever order they come.

@@ -35,6 +35,9 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Pieces that a thread has met: looked up without a lock.
+pub(super) type Known = HashMap<Box<str>, Arc<[u32]>>;
+
 /// Ids of pieces that were met.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -53,31 +56,35 @@ impl Words {
         (plain && model.dropout.is_none() && added.len() <= 4).then(|| Self { met: RwLock::default(), added })
     }
 
-    /// The ids of a text, none where an added token stands in it.
-    pub(super) fn encode(&self, tokenizer: &HuggingFace, text: &str) -> Option<tokenizers::Result<Vec<u32>>> {
+    /// The ids of a text, none where an added token stands in it. `known` are pieces that the calling thread has met.
+    pub(super) fn encode(
+        &self,
+        tokenizer: &HuggingFace,
+        known: &mut Known,
+        text: &str,
+    ) -> Option<tokenizers::Result<Vec<u32>>> {
         if self.added.iter().any(|token| text.contains(token)) {
             return None;
         }
-        Some(self.encode_pieces(tokenizer, text))
+        Some(self.encode_pieces(tokenizer, known, text))
     }
 
-    fn encode_pieces(&self, tokenizer: &HuggingFace, text: &str) -> tokenizers::Result<Vec<u32>> {
+    fn encode_pieces(&self, tokenizer: &HuggingFace, known: &mut Known, text: &str) -> tokenizers::Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut local: HashMap<&str, Arc<[u32]>> = HashMap::new();
         for piece in pieces(text) {
-            if let Some(known) = local.get(piece) {
-                ids.extend_from_slice(known);
+            if let Some(of_piece) = known.get(piece) {
+                ids.extend_from_slice(of_piece);
                 continue;
             }
             // A thread that panicked left whole entries.
             let shared = self.met.read().unwrap_or_else(PoisonError::into_inner).get(piece).cloned();
-            let known = match shared {
-                Some(known) => known,
+            let of_piece = match shared {
+                Some(of_piece) => of_piece,
                 None => self.meet(tokenizer, piece)?,
             };
-            ids.extend_from_slice(&known);
-            if piece.len() <= LONGEST_PIECE {
-                local.insert(piece, known);
+            ids.extend_from_slice(&of_piece);
+            if piece.len() <= LONGEST_PIECE && known.len() < MOST_PIECES {
+                known.insert(piece.into(), of_piece);
             }
         }
         Ok(ids)

@@ -76,6 +76,7 @@ fn save_step(run: &RunFolder, step: u64) -> Result<PathBuf, CheckpointError> {
         &CheckpointParts {
             config: &config,
             model: &tensors(&config, &weights, ""),
+            tokenizer: None,
             optimizer: &optimizer,
             trainer: &trainer(step),
         },
@@ -167,6 +168,7 @@ fn a_failing_write_leaves_nothing() {
         &CheckpointParts {
             config: &config,
             model: &tensors(&config, &weights, ""),
+            tokenizer: None,
             optimizer: &optimizer,
             trainer: &trainer(3),
         },

@@ -44,6 +44,9 @@ pub struct TrainerState {
 pub enum Tokenizer {
     /// Every UTF-8 byte is a token.
     Bytes,
+    /// As the `tokenizer.json` of the checkpoint says.
+    #[serde(rename = "tokenizer.json")]
+    File,
     /// The data came as tokens.
     None,
 }

@@ -128,7 +128,7 @@ fn from_set(text: &str) -> Result<Given, TrainError> {
 }
 
 fn from_flags(flags: &Flags, given: &mut Vec<Given>) -> Result<(), TrainError> {
-    let Flags { preset, data, valid, steps, seed } = flags;
+    let Flags { preset, data, valid, tokenizer, text_field, strict, steps, seed } = flags;
     let mut push = |name: &str, value: &Value, origin: &str| {
         given.push(Given::new(find(name, origin)?, value, Layer::Flag, origin)?);
         Ok::<(), TrainError>(())
@@ -140,6 +140,15 @@ fn from_flags(flags: &Flags, given: &mut Vec<Given>) -> Result<(), TrainError> {
         if !paths.is_empty() {
             push(name, &utf8(name, paths, origin)?, origin)?;
         }
+    }
+    let texts = [("data.tokenizer", tokenizer, "--tokenizer"), ("data.text_field", text_field, "--text-field")];
+    for (name, text, origin) in texts {
+        if let Some(text) = text {
+            push(name, &Value::String(text.clone()), origin)?;
+        }
+    }
+    if *strict {
+        push("data.strict", &Value::Boolean(true), "--strict")?;
     }
     for (name, integer, origin) in [("train.steps", steps, "--steps"), ("train.seed", seed, "--seed")] {
         if let Some(integer) = integer {

@@ -29,7 +29,10 @@ pub(super) enum Kind {
     /// A finite number. The device computes in f32, so conditions must survive that rounding.
     Number,
     Flag,
+    Text,
     Path,
+    /// One of the words, or a path.
+    WordOrPath(&'static [&'static str]),
     /// One path or a list of them, held as a list.
     Paths,
     Choice(&'static [&'static str]),
@@ -90,6 +93,10 @@ impl Setting for PathBuf {
     const KIND: Kind = Kind::Path;
 }
 
+impl Setting for String {
+    const KIND: Kind = Kind::Text;
+}
+
 impl Setting for Vec<String> {
     const KIND: Kind = Kind::Texts;
 }
@@ -135,7 +142,9 @@ impl Key {
             (Kind::Number, &Value::Integer(x)) => self.number(x as f64),
             (Kind::Number, &Value::Float(x)) => self.number(x),
             (Kind::Flag, Value::Boolean(_)) => Some(value.clone()),
-            (Kind::Path, Value::String(path)) => absolute(path),
+            (Kind::Text, Value::String(_)) => Some(value.clone()),
+            (Kind::WordOrPath(words), Value::String(_)) if is_one_of(words, value) => Some(value.clone()),
+            (Kind::Path | Kind::WordOrPath(_), Value::String(path)) => absolute(path),
             (Kind::Paths, Value::String(path)) => absolute(path).map(|path| Value::Array(vec![path])),
             (Kind::Paths, Value::Array(paths)) => {
                 paths.iter().map(|path| absolute(path.as_str()?)).collect::<Option<_>>().map(Value::Array)
@@ -198,7 +207,9 @@ impl fmt::Display for Kind {
             Self::Integer { name, .. } => f.write_str(name),
             Self::Number => f.write_str("finite f32"),
             Self::Flag => f.write_str("true or false"),
+            Self::Text => f.write_str("string"),
             Self::Path => f.write_str("path"),
+            Self::WordOrPath(words) => write!(f, "{} or path", quoted(words)),
             Self::Paths => f.write_str("path or list of paths"),
             Self::Choice(names) => f.write_str(&quoted(names)),
             Self::Choices { names, count } => write!(f, "list of {count}, each {}", quoted(names)),

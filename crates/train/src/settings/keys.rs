@@ -1,7 +1,7 @@
 //! The table of keys: the single home of every section, key, type, range, default and meaning of the run file.
 //! The settings' types, the checks, `--help` and the README's table all come from it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,27 @@ macro_rules! chosen {
 }
 
 chosen!(Arch, InitScheme, OptimizerKind, Order, Precision, PresetName, RationalForm, ScheduleKind);
+
+/// `bpe`, `bytes`, or the absolute path of a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenizerName(pub PathBuf);
+
+impl TokenizerName {
+    /// Those that are no paths.
+    pub(super) const WORDS: &[&str] = &["bpe", "bytes"];
+
+    /// The path, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        let word = self.0.to_str().is_some_and(|name| Self::WORDS.contains(&name));
+        (!word).then_some(&self.0)
+    }
+}
+
+impl Setting for TokenizerName {
+    const KIND: Kind = Kind::WordOrPath(Self::WORDS);
+}
 
 impl Setting for [RationalSet; 2] {
     const KIND: Kind = Kind::Choices { names: RationalSet::NAMES, count: 2 };
@@ -132,7 +153,7 @@ sections! {
         num_key_value_heads: Option<usize> [AtLeast(1)] = Preset;
         /// Channels of a head
         head_dim: Option<usize> [AtLeast(1)] = Derived("hidden_size / num_attention_heads", head_dim);
-        /// Tokens that the model knows
+        /// Tokens that the model knows; a tokenizer.json that is given decides it, in multiples of 64
         vocab_size: Option<usize> [AtLeast(1)] = Preset;
         /// Positions that the model knows, the limit of seq_len
         max_position_embeddings: Option<usize> [AtLeast(1)] = Preset;
@@ -153,10 +174,18 @@ sections! {
     }
     /// What the model reads.
     data: DataSettings = DataSettings {
-        /// Text files or token shards; none: stories that the program writes
+        /// Text (.txt, .jsonl, .parquet, each also .gz or .zst), token shards or prepared data: files, folders, patterns; none: stories that the program writes
         train: Vec<PathBuf> = Toml("[]");
         /// The same for validation; none: a tenth of a training text is held out
         valid: Vec<PathBuf> = Toml("[]");
+        /// How text becomes tokens: a BPE of vocab_size entries trained on it, its bytes, or a tokenizer.json or folder with one; none: that of model.from or of prepared data, else bpe, or bytes if vocab_size is below 257
+        tokenizer: Option<TokenizerName> = Unset;
+        /// Field or column of the text in .jsonl and .parquet
+        text_field: String = Toml("\"text\"");
+        /// Whether the tokenizer's first token of a document stands in front of every document
+        bos: bool = Toml("false");
+        /// Whether a line or byte that is no text is an error, not passed over
+        strict: bool = Toml("false");
         /// Order of the training windows
         order: Order = Toml("\"shuffled\"");
     }

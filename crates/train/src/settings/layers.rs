@@ -1,14 +1,19 @@
 //! The layers that settings come from, each over the one before: defaults, preset, run file, `--set`, flags.
 
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
+use std::path::{Path, PathBuf};
 
+use evenkeel_data::{INDEX_FILE, Tokenizer};
 use toml::{Table, Value};
 
 use super::given::Given;
 use super::key::{Fallback, Key, shown};
-use super::keys::{Arch, KEYS, Settings};
+use super::keys::{Arch, KEYS, Settings, TokenizerName};
 use super::{Preset, PresetName};
 use crate::error::TrainError;
+
+/// A vocabulary is rounded up to a multiple of this, for the tiles of the matrix kernels.
+const VOCABULARY_MULTIPLE: usize = 64;
 
 /// A key and its value.
 struct Entry {
@@ -31,6 +36,9 @@ impl Values {
             values.0.insert(key.full_name(), Entry { key, value });
         }
         values.fill_defaults()?;
+        if !starts_from_checkpoint {
+            values.fill_from_tokenizer()?;
+        }
         values.fill_from_preset()?;
         values.fill_derived()?;
         if starts_from_checkpoint {
@@ -62,6 +70,29 @@ impl Values {
             }
         }
         Ok(())
+    }
+
+    /// The vocabulary of a tokenizer that is given, or of prepared data, in a multiple that matrix kernels like.
+    fn fill_from_tokenizer(&mut self) -> Result<(), TrainError> {
+        let Some(key) = KEYS.iter().find(|key| key.full_name() == "model.vocab_size") else { return Ok(()) };
+        let given = self.0.get("data.tokenizer").and_then(|entry| entry.value.as_str());
+        let path = match given {
+            Some(word) if TokenizerName::WORDS.contains(&word) => None,
+            Some(path) => Some(path),
+            None => self.prepared_data(),
+        };
+        let Some(path) = path.filter(|_| !self.0.contains_key("model.vocab_size")).map(PathBuf::from) else {
+            return Ok(());
+        };
+        let vocabulary = Tokenizer::load(&path)?.vocab_size().next_multiple_of(VOCABULARY_MULTIPLE);
+        let value = Value::Integer(i64::try_from(vocabulary).unwrap_or(i64::MAX));
+        self.fill(key, &value, &format!("the tokenizer {}", path.display()))
+    }
+
+    /// The folder of prepared data to train on, if it is one.
+    fn prepared_data(&self) -> Option<&str> {
+        let [folder] = &self.0.get("data.train")?.value.as_array()?[..] else { return None };
+        folder.as_str().filter(|folder| Path::new(folder).join(INDEX_FILE).is_file())
     }
 
     fn fill_from_preset(&mut self) -> Result<(), TrainError> {

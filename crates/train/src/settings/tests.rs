@@ -100,7 +100,7 @@ fn each_layer_is_over_the_one_before() {
         data: vec!["a.txt".into(), "b.txt".into()],
         valid: vec!["c.txt".into()],
         steps: Some(13),
-        seed: None,
+        ..Flags::default()
     };
     let flags = Settings::resolve(&sources).unwrap();
     assert_eq!((flags.train.steps, flags.train.seed, flags.train.batch_size), (13, 23, 31));
