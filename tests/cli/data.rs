@@ -104,7 +104,7 @@ fn tokenizers_that_do_not_fit_are_refused_cpu() {
     place.write("book.txt", text(1000, 1));
     place.run("tokenizer train --data book.txt --vocab 300 --out tokenizer.json").succeeded();
     let run = |more: &str| place.train_tiny("run", &format!("--data book.txt {more}"));
-    run("--tokenizer tokenizer.json").refused(&["expected at most the 128 ids of model.vocab_size", "got 2"]);
+    run("--tokenizer tokenizer.json").refused(&["expected at most the 128 ids of model.vocab_size", "got 300"]);
     run("--tokenizer missing.json").refused(&["missing.json", "no such file"]);
     place.write("broken.json", "{}");
     run("--tokenizer broken.json").refused(&["broken.json", "expected a tokenizer.json"]);

@@ -1,5 +1,6 @@
 //! What can go wrong with data.
 
+use crate::input::Fault;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -268,6 +269,12 @@ impl DataError {
             io::ErrorKind::NotFound => Self::Missing { path: path.into() },
             _ => Self::Unreadable { path: path.into(), reason },
         }
+    }
+
+    /// Files without any text, of whose `count` faults `first` is the first.
+    pub(crate) fn no_text(what: String, first: Option<&Fault>, count: u64) -> Self {
+        let fault = first.map(|fault| format!("; first of {count} faults: {fault}"));
+        Self::NoText { what, fault: fault.unwrap_or_default() }
     }
 
     /// A path that the operating system refuses to write.

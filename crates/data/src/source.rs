@@ -130,26 +130,36 @@ impl Source {
     /// Texts of `bytes` bytes in all, spread evenly over the parts: to train a tokenizer on.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// As [`Source::read`], and no text at all.
     pub(crate) fn sample(&self, bytes: usize, mut progress: impl FnMut(u64) -> bool) -> Result<Vec<String>, DataError> {
         let (mut texts, mut taken) = (Vec::new(), 0);
+        let (mut first, mut count) = (None, 0);
         let read = Arc::new(AtomicU64::new(0));
         for part in 0..self.parts() {
             let end = taken + (bytes - taken).div_ceil(self.parts() - part);
             let mut stopped = false;
             self.read(part, &read, &mut |item| {
-                if let Item::Piece(mut piece) = item {
-                    let room = piece.text.floor_char_boundary(end - taken);
-                    piece.text.truncate(room);
-                    taken += piece.text.len();
-                    texts.push(piece.text);
-                    stopped = !progress(taken as u64);
+                match item {
+                    Item::Piece(mut piece) => {
+                        let room = piece.text.floor_char_boundary(end - taken);
+                        piece.text.truncate(room);
+                        taken += piece.text.len();
+                        texts.push(piece.text);
+                        stopped = !progress(taken as u64);
+                    }
+                    Item::Fault(fault) => {
+                        count += 1;
+                        first.get_or_insert(fault);
+                    }
                 }
                 taken + 3 < end && !stopped
             })?;
             if stopped {
                 return Err(DataError::Stopped);
             }
+        }
+        if texts.is_empty() {
+            return Err(DataError::no_text(self.describe(), first.as_ref(), count));
         }
         Ok(texts)
     }

@@ -74,7 +74,9 @@ mod tests {
                     pieces.iter().flat_map(|piece| tokenizer.encode(&piece.text).unwrap()).collect();
                 let good = pieces.windows(2).all(|pair| {
                     let (a, b) = (pair[0].text.as_bytes(), pair[1].text.as_bytes());
-                    a[a.len() - 1] == b'\n' || b[0] == b' '
+                    let line = a.len() > 1 && a[a.len() - 1] == b'\n' && a[a.len() - 2].is_ascii_graphic();
+                    let space = a[a.len() - 1].is_ascii_alphanumeric() && b[0] == b' ';
+                    line && b[0].is_ascii_graphic() || space && b.get(1).is_some_and(u8::is_ascii_alphanumeric)
                 });
                 // Between two characters of a word there is no choice but to cut it.
                 if good {

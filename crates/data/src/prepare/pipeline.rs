@@ -160,13 +160,8 @@ impl Writer<'_> {
     fn finish(mut self) -> Result<Index, DataError> {
         self.finish_shard()?;
         if self.index.tokens == 0 {
-            let fault = self
-                .index
-                .faults
-                .first
-                .first()
-                .map(|fault| format!("; first of {} faults: {fault}", self.index.faults.count));
-            return Err(DataError::NoText { what: self.source.describe(), fault: fault.unwrap_or_default() });
+            let faults = &self.index.faults;
+            return Err(DataError::no_text(self.source.describe(), faults.first.first(), faults.count));
         }
         self.folder.finish(&self.index, &self.options.tokenizer.files())?;
         Ok(self.index)

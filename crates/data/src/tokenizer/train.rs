@@ -30,9 +30,6 @@ pub fn bpe_of(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<To
     let of = SAMPLE_BYTES as u64;
     let action = "reading text for the tokenizer";
     let texts = source.sample(SAMPLE_BYTES, |done| watch(DataEvent::Progress { action, done, of }).is_continue())?;
-    if texts.is_empty() {
-        return Err(DataError::NoText { what: source.describe(), fault: String::new() });
-    }
     train_bpe(texts.into_iter(), vocab_size)
 }
 
