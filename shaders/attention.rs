@@ -199,22 +199,84 @@ pub(crate) fn vectors_fit<const VECTORS: usize>(p: &Params) -> bool {
     p.dim("D").is_multiple_of(4) && p.dim("D") <= 4 * VECTORS
 }
 
-/// Workgroups of 64 queries for every (b, kv).
-pub(crate) fn query_tile_groups(p: &Params, _: &Device) -> u64 {
-    let shape = Shape::of(p);
-    (shape.batch * shape.kv_heads) as u64 * ((shape.time * shape.group()) as u64).div_ceil(LANES)
+/// A configuration of the texts that walk the other side's rows in workgroup memory.
+struct Tile {
+    name: &'static str,
+    /// Lanes of a row, lanes, rows of the other side in memory at once.
+    consts: &'static [(&'static str, u32); 3],
 }
 
-/// Workgroups of 64 keys for every (b, kv).
-pub(crate) fn key_tile_groups(p: &Params, _: &Device) -> u64 {
-    let shape = Shape::of(p);
-    (shape.batch * shape.kv_heads) as u64 * (shape.time as u64).div_ceil(LANES)
+/// vec4s of channels that a lane has room for, the texts' `D4`: with the four arrays of `attention_bwd_kv` 128 registers,
+/// half of what a GPU gives a lane at most. One lane a row of 64 channels would need 256 there, and spill.
+const TILE_VECTORS: u32 = 8;
+
+/// What query rows are tiled by. Both operands' tiles and the lanes' parts of the scores are within 16 KiB.
+static QUERY_TILES: [Tile; 3] = [
+    Tile { name: "workgroup_tile_32", consts: &[("SPLIT", 1), ("LANES", 64), ("BLOCK", 16)] },
+    Tile { name: "workgroup_tile_64", consts: &[("SPLIT", 2), ("LANES", 128), ("BLOCK", 8)] },
+    Tile { name: "workgroup_tile_128", consts: &[("SPLIT", 4), ("LANES", 128), ("BLOCK", 8)] },
+];
+
+/// What keys are tiled by: as query rows, but log-sum-exp and delta take room, too.
+static KEY_TILES: [Tile; 3] = [
+    Tile { name: "workgroup_tile_32", consts: &[("SPLIT", 1), ("LANES", 64), ("BLOCK", 16)] },
+    Tile { name: "workgroup_tile_64", consts: &[("SPLIT", 2), ("LANES", 128), ("BLOCK", 8)] },
+    Tile { name: "workgroup_tile_128", consts: &[("SPLIT", 4), ("LANES", 128), ("BLOCK", 4)] },
+];
+
+impl Tile {
+    /// Whether rows are whole vec4s and the lanes of one have room for it.
+    fn fits(&self, p: &Params) -> bool {
+        p.dim("D").is_multiple_of(4) && p.dim("D") as u32 <= 4 * TILE_VECTORS * self.consts[0].1
+    }
+
+    /// Workgroups for so many rows of every (b, kv).
+    fn groups(&self, p: &Params, rows: usize) -> u64 {
+        let [(_, split), (_, lanes), _] = *self.consts;
+        (p.dim("B") * p.dim("KV")) as u64 * (rows as u64).div_ceil((lanes / split).into())
+    }
+
+    /// Iterations of a lane that walks so many rows of the other side: a copy that all lanes share, then four rows at a
+    /// time in two loops over channels and one over the lanes of a row.
+    fn iterations(&self, walked: usize) -> u64 {
+        let [(_, split), (_, lanes), (_, block)] = *self.consts;
+        let copies = (block * TILE_VECTORS * split).div_ceil(lanes);
+        let fours = block / 4 * (2 + 2 * TILE_VECTORS + split);
+        (walked as u64).div_ceil(block.into()) * u64::from(1 + copies + fours) + u64::from(2 * TILE_VECTORS)
+    }
 }
 
-/// Iterations of a workgroup tile variant with room for `VECTORS` vec4s that walks `walked` rows of the other side: four
-/// at once in two loops over channels, after a copy that 64 lanes share.
-pub(crate) fn tile_iterations<const VECTORS: u64>(walked: usize) -> u64 {
-    2 * VECTORS + (walked as u64).next_multiple_of(16) * (2 * VECTORS + 2) / 4 + walked as u64 * VECTORS / 64 + 1
+/// Configuration `T` of [`QUERY_TILES`].
+pub(crate) const fn query_tile<const T: usize>(wgsl: &'static str) -> Variant {
+    Variant {
+        consts: QUERY_TILES[T].consts,
+        fits: |p| QUERY_TILES[T].fits(p),
+        ..Variant::portable(
+            QUERY_TILES[T].name,
+            wgsl,
+            |p, _| QUERY_TILES[T].groups(p, queries_of_key(p)),
+            |p, _| QUERY_TILES[T].iterations(p.dim("T")),
+        )
+    }
+}
+
+/// Configuration `T` of [`KEY_TILES`].
+pub(crate) const fn key_tile<const T: usize>(wgsl: &'static str) -> Variant {
+    Variant {
+        consts: KEY_TILES[T].consts,
+        fits: |p| KEY_TILES[T].fits(p),
+        ..Variant::portable(
+            KEY_TILES[T].name,
+            wgsl,
+            |p, _| KEY_TILES[T].groups(p, p.dim("T")),
+            |p, _| KEY_TILES[T].iterations(queries_of_key(p)),
+        )
+    }
+}
+
+/// Queries that read one key at most.
+pub(crate) fn queries_of_key(p: &Params) -> usize {
+    p.dim("T") * Shape::of(p).group()
 }
 
 /// Iterations of a variant with a row per lane that walks `walked` rows of the other side, four at once.
@@ -242,6 +304,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case([1, 70, 2, 2, 20], false, 0.22),
         case([1, 65, 4, 2, 64], true, 0.125),
         case([1, 33, 2, 1, 40], false, 0.16),
+        case([1, 35, 4, 2, 128], true, 0.09),
+        case([1, 18, 3, 1, 100], false, 0.1),
         case([1, 9, 1, 1, 132], true, 0.09),
         // Scores up to about 100: the running maximum is what keeps exp in range.
         case([1, 50, 2, 1, 16], true, 6.0),

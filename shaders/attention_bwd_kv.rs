@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::{
     Card, CpuArgs, Params, Values, Variant,
     attention::{
-        Matrix, NMSE, PARAMS, Shape, cases, dot, key_groups, key_tile_groups, key_tiles, one_vector_per_lane, product,
-        row_iterations, subgroup, subgroup_iterations, tile_iterations, turned, turned_iterations, turned_key_tiles,
+        Matrix, NMSE, PARAMS, Shape, cases, dot, key_groups, key_tile, key_tiles, one_vector_per_lane, product,
+        queries_of_key, row_iterations, subgroup, subgroup_iterations, turned, turned_iterations, turned_key_tiles,
         two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
@@ -32,27 +32,22 @@ pub static CARD: Card = Card {
     params: PARAMS,
     variants: &[
         turned("transposed_32", TRANSPOSED, &[], vectors_fit::<8>, turned_key_tiles, |p, _| {
-            turned_iterations(queries(p))
+            turned_iterations(queries_of_key(p))
         }),
         turned("transposed_64", TRANSPOSED, &[("SPLIT", 1)], vectors_fit::<16>, turned_key_tiles, |p, _| {
-            turned_iterations(queries(p))
+            turned_iterations(queries_of_key(p))
         }),
-        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| subgroup_iterations(queries(p))),
+        subgroup("subgroup_32", SUBGROUP, &[], one_vector_per_lane, key_tiles, |p, _| {
+            subgroup_iterations(queries_of_key(p))
+        }),
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, key_tiles, |p, _| {
-            subgroup_iterations(queries(p))
+            subgroup_iterations(queries_of_key(p))
         }),
-        Variant {
-            consts: &[("D4", 8)],
-            fits: vectors_fit::<8>,
-            ..Variant::portable("workgroup_tile_32", TILE, key_tile_groups, |p, _| tile_iterations::<8>(queries(p)))
-        },
-        Variant {
-            consts: &[("D4", 16)],
-            fits: vectors_fit::<16>,
-            ..Variant::portable("workgroup_tile_64", TILE, key_tile_groups, |p, _| tile_iterations::<16>(queries(p)))
-        },
+        key_tile::<0>(TILE),
+        key_tile::<1>(TILE),
+        key_tile::<2>(TILE),
         Variant::portable("key_per_lane", include_str!("attention_bwd_kv.wgsl"), key_groups, |p, _| {
-            row_iterations(p, queries(p))
+            row_iterations(p, queries_of_key(p))
         }),
     ],
     reference,
@@ -66,11 +61,6 @@ pub static CARD: Card = Card {
 const TILE: &str = include_str!("attention_bwd_kv_tile.wgsl");
 const SUBGROUP: &str = include_str!("attention_bwd_kv_subgroup.wgsl");
 const TRANSPOSED: &str = include_str!("attention_bwd_kv_transposed.wgsl");
-
-/// Queries that read one key at most.
-fn queries(p: &Params) -> usize {
-    p.dim("T") * Shape::of(p).group()
-}
 
 fn reference(p: &Params, values: &Values) -> Values {
     let shape = Shape::of(p);

@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use crate::{
     Card, Case, CpuArgs, Params, Values, Variant,
     attention::{
-        Matrix, NMSE, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tile_groups,
-        query_tiles, row_iterations, subgroup, subgroup_iterations, tile_iterations, turned, turned_iterations,
-        turned_query_tiles, two_vectors_per_lane, vectors_fit,
+        Matrix, NMSE, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tile,
+        query_tiles, row_iterations, subgroup, subgroup_iterations, turned, turned_iterations, turned_query_tiles,
+        two_vectors_per_lane, vectors_fit,
     },
     exp::exp,
     read, reduce,
@@ -39,16 +39,9 @@ pub static CARD: Card = Card {
         subgroup("subgroup_64", SUBGROUP, &[("C", 2)], two_vectors_per_lane, query_tiles, |p, _| {
             subgroup_iterations(p.dim("T"))
         }),
-        Variant {
-            consts: &[("D4", 8)],
-            fits: vectors_fit::<8>,
-            ..Variant::portable("workgroup_tile_32", TILE, query_tile_groups, |p, _| tile_iterations::<8>(p.dim("T")))
-        },
-        Variant {
-            consts: &[("D4", 16)],
-            fits: vectors_fit::<16>,
-            ..Variant::portable("workgroup_tile_64", TILE, query_tile_groups, |p, _| tile_iterations::<16>(p.dim("T")))
-        },
+        query_tile::<0>(TILE),
+        query_tile::<1>(TILE),
+        query_tile::<2>(TILE),
         Variant::portable("row_per_lane", include_str!("attention_fwd.wgsl"), query_groups, |p, _| {
             row_iterations(p, p.dim("T"))
         }),

@@ -181,6 +181,8 @@ pub struct Variant {
     pub needs: Needs,
     /// Classes of device where it is wanted; elsewhere it is used only if nothing else fits.
     pub preferred_on: &'static [Class],
+    /// Workgroups that a grid must have for it to be wanted: with fewer, most of a GPU would have nothing to do.
+    pub fewest_groups: u64,
     /// Whether it can compute these extents (alignment, say).
     pub fits: fn(&Params) -> bool,
     /// Workgroups to dispatch, as one number: the executor folds it to two dimensions and splits it.
@@ -206,6 +208,7 @@ impl Variant {
             overrides: &[],
             needs: Needs::Nothing,
             preferred_on: &[Class::Software, Class::Integrated, Class::Discrete],
+            fewest_groups: 0,
             fits: |_| true,
             groups,
             iterations,
@@ -225,6 +228,11 @@ impl Variant {
             Needs::Subgroup { min, max } => device.subgroup_size.is_some_and(|size| (min..=max).contains(&size)),
             Needs::SubgroupBarrier { lanes } => device.subgroup_barrier && device.subgroup_size == Some(lanes),
         }
+    }
+
+    /// Whether it is wanted for these params on `device`.
+    fn preferred(&self, device: &Device, params: &Params) -> bool {
+        self.preferred_on.contains(&device.class) && (self.groups)(params, device) >= self.fewest_groups
     }
 
     /// Whether `device` can run it on these params.
@@ -272,14 +280,14 @@ impl Card {
         [Some(Precision::F32), operands, result].into_iter().flatten().collect()
     }
 
-    /// The variant that `device` runs these params with: the first that runs and is preferred on its class, else the
-    /// first that runs. None where a card breaks its promise that its last variant runs everywhere, or where no variant
+    /// The variant that `device` runs these params with: the first that runs and is preferred on its class for so many
+    /// workgroups, else the first that runs. None where a card breaks its promise that its last variant runs everywhere, or where no variant
     /// for these params has half precision.
     pub fn variant(&self, device: &Device, params: &Params, precision: Precision) -> Option<&'static Variant> {
         let runs = |variant: &&Variant| variant.runs(device, params) && variant.stores(precision);
         let mut running = self.variants.iter().filter(runs);
         let first = running.clone().next();
-        running.find(|variant| variant.preferred_on.contains(&device.class)).or(first)
+        running.find(|variant| variant.preferred(device, params)).or(first)
     }
 
     /// Bytes of all arguments under these params: what a perfect cache would move.

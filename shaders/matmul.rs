@@ -136,12 +136,79 @@ pub(crate) fn few_rows(p: &Params) -> bool {
     p.dim("M") <= BROADCAST_FEW_ROWS as usize
 }
 
-/// Tiles in workgroup memory, for any shape.
-pub(crate) const fn workgroup_tile(wgsl: &'static str) -> Variant {
-    let iterations = |p: &Params, _: &Device| (p.dim("K") as u64).div_ceil(16) * (1 + 4 + 16) + 16;
-    Variant {
+/// A configuration of the texts with tiles in workgroup memory, and where it is used.
+struct Tile {
+    name: &'static str,
+    /// Outputs of a workgroup (M, N), steps of k in memory, blocks of 4 by 4 outputs that a lane has each way, teams of
+    /// lanes that share the steps.
+    consts: &'static [(&'static str, u32); 5],
+    preferred_on: &'static [Class],
+    fewest_groups: u64,
+}
+
+impl Tile {
+    const fn lanes(&self) -> u32 {
+        self.consts[0].1 * self.consts[1].1 / (16 * self.consts[3].1 * self.consts[3].1) * self.consts[4].1
+    }
+
+    fn groups(&self, p: &Params) -> u64 {
+        tiles(p, self.consts[0].1, self.consts[1].1)
+    }
+
+    /// The steps of a team, and what a lane loads.
+    fn iterations(&self, p: &Params) -> u64 {
+        let [(_, rows), (_, columns), (_, depth), _, (_, slices)] = *self.consts;
+        let loads = ((rows + columns) * depth / 16).div_ceil(self.lanes());
+        (p.dim("K") as u64).div_ceil(depth.into()) * u64::from(1 + loads + depth / slices) + u64::from(slices)
+    }
+}
+
+/// What a GPU multiplies with, the first that is wanted. Chosen from published figures, measured on none:
+///
+/// | name     | for                                | why |
+/// |----------|------------------------------------|-----|
+/// | tile_128 | discrete, y of 2^21 elements on    | 8 x 8 outputs a lane read 4 vec4s of workgroup memory for 64 fma, the ratio that plain shaders reach 70 % of f32 peak with (wgpu-mm, issue 20); 128 x 128 a group halve what 64 x 64 read of the L2; 128 groups of 256 lanes fill some 60 cores |
+/// | tile_64  | integrated, y of 2^17 elements on  | 8 x 8 a lane again, in half the workgroup memory and a quarter of the lanes: 32 groups for the 8 to 40 cores of such a chip |
+/// | tile_64_narrow | discrete, y of 2^18 elements on | 4 x 4 a lane: four times the lanes where tile_128 leaves cores without work (64 x 64, 4 x 4 and k 32 are meganeura's) |
+/// | tile_32  | both, what is smaller              | four teams share the sum over k: 16 times the lanes of 8 x 8; this is split-K without a second pass or memory, for dw = dy^T x where K is B T and y is small |
+///
+/// Every one is within 16 KiB of workgroup memory and 256 lanes. No second buffer in flight: on an RTX 3050 it made
+/// such a kernel slower (22 to 28 ms, meganeura's notes).
+static TILES: [Tile; 4] = [
+    Tile {
+        name: "tile_128",
+        consts: &[("BM", 128), ("BN", 128), ("BK", 16), ("BLOCKS", 2), ("SLICES", 1)],
+        preferred_on: &[Class::Discrete],
+        fewest_groups: 128,
+    },
+    Tile {
+        name: "tile_64",
+        consts: &[("BM", 64), ("BN", 64), ("BK", 16), ("BLOCKS", 2), ("SLICES", 1)],
+        preferred_on: &[Class::Integrated],
+        fewest_groups: 32,
+    },
+    Tile {
+        name: "tile_64_narrow",
+        consts: &[("BM", 64), ("BN", 64), ("BK", 32), ("BLOCKS", 1), ("SLICES", 1)],
+        preferred_on: &[Class::Discrete],
+        fewest_groups: 64,
+    },
+    Tile {
+        name: "tile_32",
+        consts: &[("BM", 32), ("BN", 32), ("BK", 64), ("BLOCKS", 1), ("SLICES", 4)],
         preferred_on: &[Class::Integrated, Class::Discrete],
-        ..Variant::portable("workgroup_tile", wgsl, |p, _| tiles(p, 64, 64), iterations)
+        fewest_groups: 0,
+    },
+];
+
+/// Configuration `T` of [`TILES`]. For rows of whole vec4s, which `fits` tells.
+pub(crate) const fn workgroup_tile<const T: usize>(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
+    Variant {
+        consts: TILES[T].consts,
+        preferred_on: TILES[T].preferred_on,
+        fewest_groups: TILES[T].fewest_groups,
+        fits,
+        ..Variant::portable(TILES[T].name, wgsl, |p, _| TILES[T].groups(p), |p, _| TILES[T].iterations(p))
     }
 }
 
@@ -182,8 +249,9 @@ fn broadcast_iterations(p: &Params, _: &Device) -> u64 {
 }
 
 /// Shapes that every product is tried on, as (M, N, K): for each variant; beyond tiles on all sides; vectors, and one
-/// number; and a sum so long that lavapipe would cut it short if a tile's loops counted.
-pub(crate) const SHAPES: [(usize, usize, usize); 11] = [
+/// number; a sum so long that lavapipe would cut it short if a tile's loops counted; and more than eight tiles in m, where
+/// the order of tiles has a second band.
+pub(crate) const SHAPES: [(usize, usize, usize); 12] = [
     (1, 1, 1),
     (3, 5, 7),
     (65, 67, 33),
@@ -195,4 +263,37 @@ pub(crate) const SHAPES: [(usize, usize, usize); 11] = [
     (129, 64, 32),
     (100, 180, 36),
     (9, 8, 13_200),
+    (1090, 72, 8),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::{Class, Device, Params, Precision, matmul_nt};
+
+    /// The table above `TILES`, by example.
+    #[test]
+    fn variants_are_chosen_by_class_and_extents() {
+        for (class, subgroup_size, [m, n, k], expected) in [
+            (Class::Discrete, Some(32), [4096, 2048, 768], "tile_128"),
+            (Class::Discrete, None, [4096, 2048, 768], "tile_128"),
+            (Class::Discrete, Some(32), [2048, 688, 256], "tile_64_narrow"),
+            (Class::Discrete, Some(32), [256, 688, 2048], "tile_32"),
+            (Class::Integrated, Some(32), [4096, 2048, 768], "tile_64"),
+            (Class::Integrated, None, [1024, 128, 128], "tile_64"),
+            (Class::Integrated, None, [128, 128, 1024], "tile_32"),
+            (Class::Discrete, Some(32), [1, 2048, 768], "tile_32"),
+            (Class::Discrete, Some(32), [4096, 2048, 770], "scalar"),
+            (Class::Software, Some(8), [4096, 2048, 768], "subgroup_broadcast_many_rows"),
+            (Class::Software, Some(8), [1, 2048, 768], "subgroup_broadcast_few_rows"),
+            (Class::Software, None, [4096, 2048, 768], "direct"),
+        ] {
+            let params = Params::dims([("M", m), ("N", n), ("K", k), ("y_stride", n)]);
+            let device = Device { class, subgroup_size, ..Device::PORTABLE };
+            let precisions = if k.is_multiple_of(4) { matmul_nt::CARD.precisions() } else { vec![Precision::F32] };
+            for precision in precisions {
+                let chosen = matmul_nt::CARD.variant(&device, &params, precision).map(|variant| variant.name);
+                assert_eq!(chosen, Some(expected), "{device:?} {params} {precision:?}");
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 // y[m, n] (+)= sum_k x[m, k] * w[k, n]        (y = x w: dx = dy w of a linear layer)
-// A workgroup owns 64 by 64 outputs; a lane owns 4 by 4 of them, 16 apart. Steps of 16 in k go through workgroup memory.
-#import grid
+// A workgroup owns BM by BN outputs, a lane one or four blocks of 4 by 4; steps of BK in k go through workgroup memory (matmul_tile).
+// Rows are whole vec4s.
+#import grid, matmul_tile, stored
 
 struct Params {
     groups: u32,
@@ -12,21 +13,39 @@ struct Params {
     accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;        // (M, x_stride), columns from K on are padding
-@group(0) @binding(1) var<storage, read> w: array<f32>;        // (K, N)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (M, N)
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;          // (M, x_stride), columns from K on are padding
+@group(0) @binding(1) var<storage, read> w: array<Stored4>;          // (K, N)
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;    // (M, N)
 @group(0) @binding(3) var<uniform> params: Params;
 
-// Outputs of a workgroup each way, and the k of one step.
-const TILE: u32 = 64u;
-const TK: u32 = 16u;
-// One more than a row, so that lanes that write a column do not meet in a bank.
-const ROW: u32 = TILE + 1u;
+// Set by the variant: outputs of a workgroup, steps of k in memory, blocks of a lane each way, teams that share the steps.
+const BM: u32 = 128u;
+const BN: u32 = 128u;
+const BK: u32 = 16u;
+const BLOCKS: u32 = 2u;
+const SLICES: u32 = 1u;
 
-var<workgroup> x_tile: array<f32, TK * ROW>;  // (k, m)
-var<workgroup> w_tile: array<f32, TK * ROW>;  // (k, n)
+// Columns: steps k to k + 3 of rows m to m + 3. Beyond an edge the last ones again.
+fn x_block(m: u32, k: u32) -> mat4x4<f32> {
+    let at = min(vec4(m) + NEXT, vec4(params.M - 1u)) * (params.x_stride / 4u) + min(k, params.x_stride - 4u) / 4u;
+    return transpose(mat4x4(widen(x[at.x]), widen(x[at.y]), widen(x[at.z]), widen(x[at.w])));
+}
 
-@compute @workgroup_size(256)
+// Columns: steps k to k + 3 of columns n to n + 3. Beyond an edge the last ones again.
+fn w_block(n: u32, k: u32) -> mat4x4<f32> {
+    let at = min(vec4(k) + NEXT, vec4(params.K - 1u)) * (params.N / 4u) + min(n, params.N - 4u) / 4u;
+    return mat4x4(widen(w[at.x]), widen(w[at.y]), widen(w[at.z]), widen(w[at.w]));
+}
+
+fn put_row(m: u32, n: u32, sum: vec4<f32>) {
+    if m >= params.M || n >= params.N { return; }
+    let at = m * (params.N / 4u) + n / 4u;
+    var value = sum;
+    if params.accumulate != 0u { value += widen(y[at]); }
+    y[at] = narrow(value);
+}
+
+@compute @workgroup_size(LANES)
 fn matmul_nn(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
@@ -34,49 +53,14 @@ fn matmul_nn(
 ) {
     let group = group_index(workgroup, grid, params.group_offset);
     if group >= params.groups { return; } // the fold's overshoot
-    let M = params.M;
-    let N = params.N;
-    let K = params.K;
-    let column_tiles = (N + TILE - 1u) / TILE;
-    let first_row = group / column_tiles * TILE;
-    let first_column = group % column_tiles * TILE;
-    let row = lane / 16u;
-    let column = lane % 16u;
-
-    var sum: array<vec4<f32>, 4>;
-    for (var k0 = 0u; k0 < K; k0 += TK) {
-        // Neighbouring lanes read neighbouring addresses; beyond an edge the last element is read and zero is kept.
-        for (var i = lane; i < TILE * TK; i += 256u) {
-            let m = first_row + i / TK;
-            let m_k = k0 + i % TK;
-            let x_at = min(m, M - 1u) * params.x_stride + min(m_k, K - 1u);
-            x_tile[i % TK * ROW + i / TK] = select(0.0, x[x_at], m < M && m_k < K);
-            let n = first_column + i % TILE;
-            let n_k = k0 + i / TILE;
-            let w_at = min(n_k, K - 1u) * N + min(n, N - 1u);
-            w_tile[i / TILE * ROW + i % TILE] = select(0.0, w[w_at], n < N && n_k < K);
-        }
+    let first = first_output(group, (params.M + BM - 1u) / BM, (params.N + BN - 1u) / BN);
+    var sum: array<vec4<f32>, SUMS>;
+    for (var k0 = 0u; k0 < params.K; k0 += BK) {
+        load_tile(lane, first, k0);
         workgroupBarrier();
-        for (var k = 0u; k < TK; k += 1u) {
-            let w_at = k * ROW + column;
-            let w_kn = vec4(w_tile[w_at], w_tile[w_at + 16u], w_tile[w_at + 32u], w_tile[w_at + 48u]);
-            for (var i = 0u; i < 4u; i += 1u) {
-                sum[i] = fma(vec4(x_tile[k * ROW + row + 16u * i]), w_kn, sum[i]);
-            }
-        }
+        multiply_tile(&sum, lane);
         workgroupBarrier();
     }
-
-    for (var i = 0u; i < 4u; i += 1u) {
-        for (var j = 0u; j < 4u; j += 1u) {
-            let m = first_row + row + 16u * i;
-            let n = first_column + column + 16u * j;
-            if m < M && n < N {
-                let at = m * N + n;
-                var value = sum[i][j];
-                if params.accumulate != 0u { value += y[at]; }
-                y[at] = value;
-            }
-        }
-    }
+    if SLICES > 1u { add_teams(&sum, lane); }
+    put_tile(&sum, lane, first);
 }

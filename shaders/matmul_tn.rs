@@ -11,6 +11,7 @@ use crate::{
 };
 
 const BROADCAST: &str = include_str!("matmul_tn_subgroup_broadcast.wgsl");
+const TILE: &str = include_str!("matmul_tn_workgroup_tile.wgsl");
 
 /// See the module.
 pub static CARD: Card = Card {
@@ -21,7 +22,10 @@ pub static CARD: Card = Card {
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),
         subgroup_broadcast_many_rows(BROADCAST, |p| aligned(p) && many_rows(p)),
         subgroup_broadcast(BROADCAST, aligned),
-        workgroup_tile(include_str!("matmul_tn_workgroup_tile.wgsl")),
+        workgroup_tile::<0>(TILE, aligned),
+        workgroup_tile::<1>(TILE, aligned),
+        workgroup_tile::<2>(TILE, aligned),
+        workgroup_tile::<3>(TILE, aligned),
         direct(include_str!("matmul_tn_direct.wgsl"), aligned),
         scalar(include_str!("matmul_tn.wgsl")),
     ],

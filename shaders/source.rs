@@ -8,6 +8,7 @@ use crate::{Form, Precision, Variant};
 /// Functions shared by kernels; they have no bindings.
 const INCLUDES: &[(&str, &str)] = &[
     ("grid", include_str!("include/grid.wgsl")),
+    ("matmul_tile", include_str!("include/matmul_tile.wgsl")),
     ("rational", include_str!("include/rational.wgsl")),
     ("rational_sums", include_str!("include/rational_sums.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
