@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, error::Error, fs, path::Path, sync::Arc};
 
+use evenkeel_model::{ModelConfig, transformer::BatchShape};
 use evenkeel_schedule::{
     DType, Dim, Operand::GradientTo, ParameterDecl, Params, Phase, Recorder, Role, Schedule, Table, TensorId,
 };
 use evenkeel_shaders::{Device, accumulate, add};
 use evenkeel_train::{
-    Compute, Executor, Setup, Trainer,
+    Compute, Executor, Program, ProgramParts, Setup, Trainer, TrainingPart,
     settings::{Settings, Sources},
 };
 
@@ -104,6 +105,39 @@ fn presets_take_little_more_memory_than_is_alive_cpu() -> Outcome {
             tenants.sort_unstable();
             for pair in tenants.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
                 assert!(pair[0].1.1 < pair[1].1.0, "{preset} {arch}: {pair:?} meet in one buffer");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every preset is recorded, and its memory planned, for bindings of the 128 MiB that every adapter has and for the
+/// 2 GiB of a large one. The fc1 of a KAT is wider than the others' MLP: preset l takes half the batch at 128 MiB.
+#[test]
+fn presets_are_planned_within_the_smallest_and_the_largest_bindings() -> Outcome {
+    for (binding_limit, kat_l) in [(128 << 20, 8), (1 << 31, 16)] {
+        for (preset, arch, batch) in [("m", "llama", 8), ("m", "kat", 8), ("l", "llama", 16), ("l", "kat", kat_l)] {
+            let what = format!("{preset} {arch}, bindings of {binding_limit}");
+            let set = vec![format!("model.preset={preset}"), format!("model.arch={arch}")];
+            let settings = Settings::resolve(&Sources { set, ..Sources::default() })?;
+            let config = ModelConfig::from_value(&settings.model_config_json().unwrap_or_default())?;
+            let record = |batch| {
+                let training = TrainingPart {
+                    shape: BatchShape { batch, time: settings.train.seq_len },
+                    accumulation: 1,
+                    optimizer: &settings.optimizer,
+                    tvr: &settings.tvr,
+                    precision: settings.train.precision,
+                    instruments: true,
+                };
+                let parts = ProgramParts { training: Some(training), evaluation: None, generation: None };
+                Program::record(&config, &parts, binding_limit)
+            };
+            let schedule = record(batch).map_err(|error| format!("{what}: {error}"))?.schedule;
+            let largest = schedule.memory().buffers().iter().map(|buffer| buffer.bytes).max();
+            assert!(largest.is_some_and(|bytes| bytes <= binding_limit), "{what}: {largest:?}");
+            if batch < settings.train.batch_size {
+                assert!(record(settings.train.batch_size).is_err(), "{what}: fits with the preset's batch");
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use evenkeel_gpu::{AdapterSummary, GpuError};
-use evenkeel_shaders::Class;
+use evenkeel_shaders::{Class, Variant, matmul_nt};
 use evenkeel_train::Compute;
 
 use crate::output;
@@ -44,6 +44,17 @@ pub(crate) fn unknown(error: &GpuError) -> Box<dyn Error> {
 pub(crate) fn cpu_line() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     format!("cpu ({threads} threads), evenkeel {}, CPU executor", env!("CARGO_PKG_VERSION"))
+}
+
+/// How an adapter would compute y = x w^T: variants in the order of preference, and how large a grid each is for.
+pub(crate) fn products(adapter: &AdapterSummary) -> String {
+    let wanted =
+        |variant: &&Variant| variant.able(&adapter.device) && variant.preferred_on.contains(&adapter.device.class);
+    let word = |variant: &Variant| match variant.fewest_groups {
+        0 => variant.name.to_owned(),
+        groups => format!("{} from {groups} workgroups on", variant.name),
+    };
+    matmul_nt::CARD.variants.iter().filter(wanted).map(word).collect::<Vec<_>>().join(", ")
 }
 
 /// What the engine would use on an adapter.

@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 
 use evenkeel_shaders::{Class, Device};
-use wgpu::{Backend, Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags, Limits};
+use wgpu::{
+    Backend, Backends, CooperativeMatrixProperties, CooperativeScalarType, DeviceType, Features, InstanceDescriptor,
+    InstanceFlags, Limits,
+};
 
 use crate::{GpuError, error::one_line};
 
@@ -40,6 +43,9 @@ pub struct AdapterSummary {
     pub max_workgroup_lanes: u32,
     /// Optional features that the engine uses where they are there.
     pub features: Vec<&'static str>,
+    /// Extent of the square cooperative matrices, f16 times f16 into f32, that the driver reports: 8 or 16. No kernel uses
+    /// them.
+    pub cooperative_matrix: Option<u32>,
 }
 
 impl AdapterSummary {
@@ -71,6 +77,7 @@ impl AdapterSummary {
                 .filter(|(feature, _)| features.contains(*feature))
                 .map(|(_, name)| *name)
                 .collect(),
+            cooperative_matrix: None,
         }
     }
 
@@ -104,7 +111,8 @@ pub struct Adapter {
 
 impl Adapter {
     fn new(inner: wgpu::Adapter) -> Self {
-        let summary = AdapterSummary::new(&inner.get_info(), inner.features(), &inner.limits());
+        let mut summary = AdapterSummary::new(&inner.get_info(), inner.features(), &inner.limits());
+        summary.cooperative_matrix = inner.cooperative_matrix_properties().iter().filter_map(square).max();
         Self { inner, summary }
     }
 
@@ -137,6 +145,13 @@ impl Adapter {
             .await
             .map_err(|error| GpuError::Open { adapter: self.summary.to_string(), reason: one_line(&error) })
     }
+}
+
+/// The extent of a square product of f16 matrices into f32: naga can express no other.
+fn square(reported: &CooperativeMatrixProperties) -> Option<u32> {
+    let CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, .. } = *reported;
+    let half = ab_type == CooperativeScalarType::F16 && cr_type == CooperativeScalarType::F32;
+    (half && m_size == n_size && n_size == k_size && [8, 16].contains(&m_size)).then_some(m_size)
 }
 
 /// All adapters of the primary backends (Vulkan, Metal, DX12, WebGPU), the one that [`select`] takes by itself first.
