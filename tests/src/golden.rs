@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -36,7 +37,9 @@ impl Golden {
     /// # Errors
     /// A fixture that is not what it should be.
     pub fn load(name: &str) -> Result<Self, Box<dyn Error>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/golden").join(name);
+        // Cargo names the package's folder when it runs a test, too; `benches/gpu.sh` does so where the folder was not built.
+        let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let folder = Path::new(&package).join("../assets/golden").join(name);
         let config = read_config(&folder)?;
         let weights = load_parameters(&folder, &config.parameters())?;
         let bytes = fs::read(folder.join("golden.safetensors"))?;
