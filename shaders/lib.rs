@@ -52,6 +52,7 @@ macro_rules! kernels {
             matmul_nn,
             matmul_nt,
             matmul_tn,
+            novograd,
             rational_bwd_coefficients,
             rational_bwd_x,
             rational_fwd,

@@ -123,6 +123,7 @@ async fn beside_pytorch(compute: &Compute) -> Outcome {
     let batches = Batches::new(corpus, Order::Sequential, 0, batch, time, 1)?;
     let training = TrainingPart {
         shape: BatchShape { batch, time },
+        freeze: &[],
         accumulation: 1,
         optimizer: &settings.optimizer,
         tvr: &settings.tvr,

@@ -1,5 +1,5 @@
 //! The same models as PyTorch, number by number, on the adapter and on the CPU executor: logits, every gradient, and
-//! twenty steps of AdamW with clipping.
+//! twenty steps of AdamW or NovoGrad with clipping; micro-batches as one large batch.
 
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ const NORMS: f64 = 1e-5;
 /// Where a gradient is as small as AdamW's eps, its rounding decides much of an update of the learning rate's size.
 const FINAL: f64 = 3e-4;
 
+/// Enough for TVR to have fired.
+const ACCUMULATED_STEPS: u64 = 6;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn settings(golden: &Golden) -> Result<Settings, Box<dyn std::error::Error>> {
@@ -37,6 +40,12 @@ fn settings(golden: &Golden) -> Result<Settings, Box<dyn std::error::Error>> {
     ];
     for key in ["lr", "eps", "weight_decay", "grad_clip"] {
         set.push(format!("optimizer.{key}={}", golden.hyperparameters[key]));
+    }
+    if let Some(kind) = golden.hyperparameters.get("kind").and_then(|kind| kind.as_str()) {
+        set.push(format!("optimizer.kind={kind}"));
+    }
+    if let Some(parts) = golden.hyperparameters.get("no_decay") {
+        set.push(format!("optimizer.no_decay={parts}"));
     }
     for key in ["warmup_steps", "min_lr_ratio"] {
         set.push(format!("schedule.{key}={}", golden.hyperparameters[key]));
@@ -68,6 +77,7 @@ async fn prepare(
         training: Some(TrainingPart {
             shape: BatchShape { batch: batch / micro, time },
             accumulation: micro,
+            freeze: &[],
             optimizer: &settings.optimizer,
             tvr: &settings.tvr,
             precision: Precision::F32,
@@ -144,16 +154,32 @@ async fn check_training(name: &str, compute: &Compute) -> Outcome {
     check_tensors(&golden, &program, &mut executor, ("final", ""), FINAL).await
 }
 
-/// One step of several micro-batches has the gradients of one large batch.
+/// The logits of a model that transformers stored.
+async fn check_exchange(name: &str, compute: &Compute) -> Outcome {
+    let golden = Golden::load(name)?;
+    let parts = ProgramParts { generation: Some(golden.extents[2]), ..ProgramParts::default() };
+    let program = Program::record(&golden.config, &parts, compute.binding_limit())?;
+    let mut executor = program.prepare(compute, &golden.weights, &mut |_, _| ()).await?;
+    check_logits(&golden, &program, &mut executor).await
+}
+
+/// Steps of several micro-batches have the gradients and losses of one large batch.
 async fn check_accumulation(name: &str, compute: &Compute) -> Outcome {
     let golden = Golden::load(name)?;
     let settings = settings(&golden)?;
     let micro = golden.extents[1];
     let (program, mut executor) = prepare(&golden, compute, &settings, micro).await?;
     let mut trainer = Trainer::new(&program, batches(&golden, micro)?, micro as u32)?;
-    let record = trainer.step(&mut executor, 1, settings.optimizer.lr, false).await?;
-    assert!((record.loss - golden.tensor("losses")[0]).abs() < LOSSES, "loss: got {}", record.loss);
-    check_tensors(&golden, &program, &mut executor, ("grad", ".grad"), GRADIENTS).await
+    for step in 1..=ACCUMULATED_STEPS {
+        let lr = learning_rate(&settings.schedule, settings.optimizer.lr, settings.train.steps, step);
+        let record = trainer.step(&mut executor, step, lr, false).await?;
+        let loss = (record.loss - golden.tensor("losses")[step as usize - 1]).abs();
+        assert!(loss < LOSSES, "loss of step {step}: expected within {LOSSES:e}, got {loss:e}");
+        if step == 1 {
+            check_tensors(&golden, &program, &mut executor, ("grad", ".grad"), GRADIENTS).await?;
+        }
+    }
+    Ok(())
 }
 
 fn gpu() -> Compute {
@@ -190,8 +216,21 @@ macro_rules! golden {
 golden! {
     "llama-gqa": gqa_cpu gqa_gpu accumulated_gqa_cpu accumulated_gqa_gpu;
     "llama-tied": tied_cpu tied_gpu accumulated_tied_cpu accumulated_tied_gpu;
+    "llama-novograd": novograd_cpu novograd_gpu accumulated_novograd_cpu accumulated_novograd_gpu;
     "llama-tvr": tvr_cpu tvr_gpu accumulated_tvr_cpu accumulated_tvr_gpu;
     "kat-abs-sum": abs_sum_cpu abs_sum_gpu accumulated_abs_sum_cpu accumulated_abs_sum_gpu;
     "kat-sum-abs": sum_abs_cpu sum_abs_gpu accumulated_sum_abs_cpu accumulated_sum_abs_gpu;
     "llama-headdim": headdim_cpu headdim_gpu accumulated_headdim_cpu accumulated_headdim_gpu;
+}
+
+const EXCHANGED: [&str; 3] = ["exchange-f16", "exchange-tied-bf16", "exchange-sharded"];
+
+#[test]
+fn models_that_transformers_stored_have_its_logits_cpu() -> Outcome {
+    EXCHANGED.iter().try_for_each(|name| pollster::block_on(check_exchange(name, &Compute::Cpu)))
+}
+
+#[test]
+fn models_that_transformers_stored_have_its_logits_gpu() -> Outcome {
+    EXCHANGED.iter().try_for_each(|name| pollster::block_on(check_exchange(name, &gpu())))
 }

@@ -124,6 +124,7 @@ fn presets_are_planned_within_the_smallest_and_the_largest_bindings() -> Outcome
             let record = |batch| {
                 let training = TrainingPart {
                     shape: BatchShape { batch, time: settings.train.seq_len },
+                    freeze: &[],
                     accumulation: 1,
                     optimizer: &settings.optimizer,
                     tvr: &settings.tvr,

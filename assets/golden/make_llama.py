@@ -32,6 +32,13 @@ CASES = {
                     num_key_value_heads=1, head_dim=22, vocab_size=89, max_position_embeddings=32,
                     rope_parameters=dict(rope_type="default", rope_theta=25000.0)),
     ),
+    "llama-novograd": dict(
+        seed=8, B=2, T=16, std=0.08,
+        recipe=Recipe(lr=1e-2, betas=(0.95, 0.98), weight_decay=0.05, grad_clip=2.75, kind="novograd",
+                      no_decay=("o_proj", "embed_tokens")),
+        config=dict(hidden_size=20, intermediate_size=36, num_hidden_layers=2, num_attention_heads=2,
+                    num_key_value_heads=1, vocab_size=53, max_position_embeddings=16),
+    ),
     "llama-tvr": dict(
         seed=7, B=2, T=19, std=0.07, lir=True,
         recipe=Recipe(lr=8e-3, grad_clip=1.75),

@@ -1,4 +1,5 @@
-"""The reference trainer: transformers' LlamaForCausalLM, or a KAT on top of it, exact to f64, under torch's AdamW.
+"""The reference trainer: transformers' LlamaForCausalLM, or a KAT on top of it, exact to f64, under torch's AdamW or
+NovoGrad from its formulas.
 
 transformers' LLaMA computes RMSNorm and the rotary tables in f32 whatever the dtype of the model. `load` with
 float64 replaces exactly these two forwards by the same formula without the casts; everything else is theirs.
@@ -34,6 +35,8 @@ class Recipe:
     warmup_steps: int = 3
     min_lr_ratio: float = 0.1
     grad_accumulation: int = 1
+    kind: str = "adamw"
+    no_decay: tuple = ()  # names of modules, such as "o_proj"
 
     def lr_at(self, step):
         """Learning rate of `step`, counted from 1."""
@@ -144,6 +147,41 @@ def mean_loss(model, x, y):
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()), logits
 
 
+class NovoGrad(torch.optim.Optimizer):
+    """NovoGrad (Ginsburg et al. 2019, arXiv 1905.11286), from its formulas: v is one number per tensor.
+
+    v = |g|^2 at the first step, then beta2 v + (1 - beta2) |g|^2;  m = beta1 m + g / sqrt(v + eps) + weight_decay w;
+    w = w - lr m.  No gradient averaging, no correction for the start.
+    """
+
+    def __init__(self, groups, betas, eps):
+        super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for w in group["params"]:
+                state, norm2 = self.state[w], (w.grad * w.grad).sum()
+                if not state:
+                    state["v"], state["m"] = norm2, torch.zeros_like(w)
+                else:
+                    state["v"] = beta2 * state["v"] + (1 - beta2) * norm2
+                ghat = w.grad / torch.sqrt(state["v"] + group["eps"]) + group["weight_decay"] * w
+                state["m"] = beta1 * state["m"] + ghat
+                w -= group["lr"] * state["m"]
+
+
+def make_optimizer(parameters, recipe):
+    """The recipe's update rule. Matrices and embeddings decay, unless a module that `no_decay` names holds them."""
+    decayed = {name: p.ndim > 1 and not kat.is_rational(name) and not set(name.split(".")) & set(recipe.no_decay)
+               for name, p in parameters.items()}
+    groups = [{"params": [p for name, p in parameters.items() if decayed[name] == decay],
+               "weight_decay": recipe.weight_decay if decay else 0.0} for decay in (True, False)]
+    rule = {"adamw": torch.optim.AdamW, "novograd": NovoGrad}[recipe.kind]
+    return rule(groups, betas=recipe.betas, eps=recipe.eps)
+
+
 @dataclass
 class Trace:
     """What a run leaves: losses before each update, gradient norms before clipping, and step 1 in full."""
@@ -159,10 +197,7 @@ class Trace:
 def train(model, tokens, targets, recipe, tvr=None):
     """Trains `model` in place on micro-batches taken in order."""
     parameters = dict(model.named_parameters())
-    decayed = {name: p.ndim > 1 and not kat.is_rational(name) for name, p in parameters.items()}
-    groups = [{"params": [p for name, p in parameters.items() if decayed[name] == decay],
-               "weight_decay": recipe.weight_decay if decay else 0.0} for decay in (True, False)]
-    optimizer = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)
+    optimizer = make_optimizer(parameters, recipe)
     trace = Trace([], [], [], None, None, [])
     for step in range(1, recipe.steps + 1):
         optimizer.zero_grad()

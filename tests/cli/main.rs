@@ -11,6 +11,7 @@ mod bad_settings;
 mod bench;
 mod data;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod non_finite;

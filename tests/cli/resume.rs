@@ -43,14 +43,14 @@ fn metrics_without_rates(place: &Place, run: &str) -> Vec<Value> {
     rows
 }
 
+/// Large enough for a kill to hit any part of a step or of a checkpoint.
+const LARGER: &str = "--set model.hidden_size=64 --set train.batch_size=4 --set train.eval_every=4 \
+                      --set train.checkpoint_every=3 --set train.keep_checkpoints=2";
+
 /// Trains once unbroken and once killed at random moments; both must end in the same bits.
 fn killed_and_resumed(adapter: &str, more: &str, seed: u64) -> Place {
     let place = Place::new();
-    // Large enough for a kill to hit any part of a step or of a checkpoint.
-    let settings = format!(
-        "--adapter {adapter} --config tiny.toml --steps {STEPS} --set model.hidden_size=64 --set train.batch_size=4 \
-         --set train.eval_every=4 --set train.checkpoint_every=3 --set train.keep_checkpoints=2{more}"
-    );
+    let settings = format!("--adapter {adapter} --config tiny.toml --steps {STEPS} {LARGER}{more}");
     place.run(&format!("pretrain {settings} --out unbroken")).succeeded();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut below = |bound: u64| rng.next_u64() % bound;
@@ -68,7 +68,13 @@ fn killed_and_resumed(adapter: &str, more: &str, seed: u64) -> Place {
     }
     let last = place.run(&arguments).succeeded().stderr();
     assert!(last.contains("going on after step"), "{last}");
-    assert_eq!(metrics_without_rates(&place, "killed"), metrics_without_rates(&place, "unbroken"));
+    assert_ended_alike(&place);
+    place
+}
+
+/// Whether the runs `killed` and `unbroken` left the same rows and the same checkpoints.
+fn assert_ended_alike(place: &Place) {
+    assert_eq!(metrics_without_rates(place, "killed"), metrics_without_rates(place, "unbroken"));
     assert_eq!(place.list("killed"), place.list("unbroken"));
     assert_eq!(place.list("killed/.partial"), [""; 0]);
     let checkpoints = place.list("unbroken/checkpoints");
@@ -82,7 +88,64 @@ fn killed_and_resumed(adapter: &str, more: &str, seed: u64) -> Place {
             );
         }
     }
-    place
+}
+
+const MANY_KILLS: usize = 20;
+/// Kills that must have come while a checkpoint was written.
+const TORN_CHECKPOINTS: usize = 3;
+
+/// Everything that goes on after a kill at once: accumulation, TVR, NovoGrad, a frozen part, the best checkpoint. Of
+/// twenty kills the odd ones come at a random moment, the even ones as soon as a checkpoint is seen to grow.
+#[test]
+fn twenty_kills_also_within_checkpoints_leave_no_trace_cpu() {
+    let place = Place::new();
+    place.train_tiny("first", "--set model.hidden_size=128 --set model.vocab_size=1024 --steps 1").succeeded();
+    // A checkpoint of 1.5 MB after every second step, written for as long as these steps take.
+    let settings = "--adapter cpu --steps 120 --set model.from=first --set model.freeze=['lm_head'] \
+                    --set train.batch_size=1 --set train.seq_len=8 --set train.grad_accumulation=2 \
+                    --set train.eval_every=3 --set train.checkpoint_every=2 --set train.keep_checkpoints=2 \
+                    --set optimizer.kind=novograd --set optimizer.no_decay=['o_proj'] --set schedule.kind=wsd \
+                    --set tvr.enabled=true --set tvr.interval=7 --set tvr.target_std=0.01";
+    place.run(&format!("pretrain {settings} --out unbroken")).succeeded();
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut below = |bound: u64| rng.next_u64() % bound;
+    let mut arguments = format!("pretrain {settings} --out killed");
+    let (mut rows, mut torn) = (0, 0);
+    for kill in 0..MANY_KILLS {
+        let mut child = place.command(arguments.split_whitespace()).spawn().unwrap();
+        rows += 1 + below(4) as usize;
+        wait_for_rows(&place, "killed", rows, &mut child);
+        if kill % 2 == 0 {
+            wait_for_a_growing_checkpoint(&place, "killed", &mut child);
+        } else {
+            sleep(Duration::from_micros(below(4000)));
+        }
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success(), "expected a killed run, got a finished one");
+        torn += usize::from(!place.list("killed/.partial").is_empty());
+        rows = fs::read_to_string(place.path("killed/metrics.jsonl")).unwrap().lines().count();
+        arguments = "pretrain --adapter cpu --resume killed".to_owned();
+    }
+    assert!(torn >= TORN_CHECKPOINTS, "expected {TORN_CHECKPOINTS} kills within a checkpoint, got {torn}");
+    // The folder that the run started from is not needed to go on.
+    fs::remove_dir_all(place.path("first")).unwrap();
+    place.run(&arguments).succeeded();
+    assert_ended_alike(&place);
+}
+
+/// Waits until a checkpoint of `run` has begun to be written.
+fn wait_for_a_growing_checkpoint(place: &Place, run: &str, child: &mut Child) {
+    let start = Instant::now();
+    let partial = place.path(format!("{run}/.partial"));
+    let grows = || {
+        let names = fs::read_dir(&partial).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().starts_with("step-"))
+    };
+    while !grows() {
+        assert!(start.elapsed() < PATIENCE, "{run}: expected a checkpoint, got none");
+        assert!(child.try_wait().unwrap().is_none(), "{run}: ended without another checkpoint");
+        sleep(Duration::from_micros(50));
+    }
 }
 
 #[test]

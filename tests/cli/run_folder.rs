@@ -131,6 +131,46 @@ fn as_many_checkpoints_stay_as_asked_for_cpu() {
     assert_eq!(place.list("last/checkpoints"), ["step-000004"]);
 }
 
+/// The lowest validation loss of a run's metrics, and its step.
+fn lowest(place: &Place, run: &str) -> (u64, f64) {
+    let losses =
+        place.metrics(run).into_iter().filter_map(|row| Some((row["step"].as_u64()?, row["valid_loss"].as_f64()?)));
+    losses.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap()
+}
+
+/// A learning rate that first helps and then ruins the model: the best evaluation comes early, between two checkpoints.
+#[test]
+fn the_best_checkpoint_stays_beside_the_newest_cpu() {
+    let place = Place::new();
+    let ruin = "--steps 60 --set train.eval_every=5 --set train.checkpoint_every=6 --set train.keep_checkpoints=2 \
+                --set optimizer.lr=10 --set schedule.kind=constant --set schedule.warmup_steps=60";
+    let finished = place.train_tiny("run", ruin).succeeded();
+    let (step, loss) = lowest(&place, "run");
+    assert!(step < 54 && step % 6 != 0, "expected an early best, off the checkpoints' steps, got {step}");
+    let best = format!("step-{step:06}");
+    assert_eq!(place.list("run/checkpoints"), [best.as_str(), "step-000054", "step-000060"]);
+    assert!(finished.stderr().contains(&format!("after step {step}")), "{}", finished.stderr());
+    let trainer = place.json("run/checkpoints/step-000060/trainer.json");
+    assert_eq!(trainer["best"], json!({ "step": step, "valid_loss": loss }));
+    let eval = |model: &str| {
+        let arguments = format!("eval --adapter cpu --model {model} --data tiny.toml --seq-len 16 --json");
+        place.run(&arguments).succeeded().stdout()
+    };
+    let of_best = eval(&format!("run/checkpoints/{best}"));
+    assert_ne!(of_best, eval("run/checkpoints/step-000060"));
+    assert_eq!([eval("run"), eval("run/checkpoints/best")], [of_best.clone(), of_best]);
+    place.run("eval --adapter cpu --model run/checkpoints/worst --data tiny.toml --seq-len 16").refused(&["worst"]);
+
+    // A run that starts from another's best says which checkpoint that was.
+    let from = "--set model.from=run --set train.batch_size=2 --set train.seq_len=16 --steps 1";
+    place.run(&format!("pretrain --adapter cpu {from} --out more")).succeeded();
+    let toml = String::from_utf8(place.read("more/run.toml")).unwrap();
+    assert!(toml.contains(&format!("run/checkpoints/{best}")), "{toml}");
+
+    place.train_tiny("without", &format!("{ruin} --set train.keep_best=false")).succeeded();
+    assert_eq!(place.list("without/checkpoints"), ["step-000054", "step-000060"]);
+}
+
 #[test]
 fn without_out_a_run_goes_to_its_date_and_time_cpu() {
     let place = Place::new();

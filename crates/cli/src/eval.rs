@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use evenkeel_data::{Sources, TEXT_FIELD, Tokenizer, TokenizerChoice, Windows, open_whole};
 use evenkeel_model::transformer::BatchShape;
-use evenkeel_train::{Program, ProgramParts, checkpoint::model, evaluate};
+use evenkeel_train::{
+    Program, ProgramParts,
+    checkpoint::{self, model},
+    evaluate,
+};
 use serde_json::json;
 
 use crate::{Outcome, adapter, data_progress::DataProgress, output, progress};
@@ -17,7 +21,7 @@ const BATCH: usize = 8;
     after_help = "Example: evenkeel eval --model runs/first/checkpoints/step-000600 --data book.txt --seq-len 128"
 )]
 pub(crate) struct Arguments {
-    /// Folder with config.json and model.safetensors
+    /// Folder with config.json and model.safetensors, or a run folder: its best checkpoint
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
     /// Text (.txt, .jsonl, .parquet, each also .gz or .zst), token shards or prepared data: files, folders or patterns
@@ -38,13 +42,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
-    let config = model::read_config(&arguments.model)?;
+    let folder = checkpoint::resolve(&arguments.model)?;
+    let config = model::read_config(&folder)?;
     if arguments.seq_len == 0 || arguments.seq_len > config.max_position_embeddings {
         let most = config.max_position_embeddings;
         return Err(format!("--seq-len: expected 1 to the model's {most} positions, got {}", arguments.seq_len).into());
     }
     let sources = Sources {
-        tokenizer: match Tokenizer::of_folder(&arguments.model)? {
+        tokenizer: match Tokenizer::of_folder(&folder)? {
             Some(tokenizer) => TokenizerChoice::Given(tokenizer),
             None => TokenizerChoice::AutoBytes,
         },
@@ -57,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let data = open_whole(&sources, config.vocab_size, &mut progress.watch())?;
     drop(progress);
     let windows = Windows::new(data.train, arguments.seq_len)?;
-    let weights = model::load_parameters(&arguments.model, &config.parameters())?;
+    let weights = model::load_parameters(&folder, &config.parameters())?;
     let compute = adapter::open(adapter).await?;
     let batch = BATCH.min(windows.count() as usize);
     let shape = BatchShape { batch, time: arguments.seq_len };

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use evenkeel_data::Tokenizer;
-use evenkeel_train::{Program, ProgramParts, Sampling, checkpoint::model, generate};
+use evenkeel_train::{
+    Program, ProgramParts, Sampling,
+    checkpoint::{self, model},
+    generate,
+};
 
 use crate::{Outcome, adapter, output};
 
@@ -13,7 +17,7 @@ const CONTEXT: usize = 256;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: evenkeel generate --model runs/first/checkpoints/step-000600 --prompt 'One day'")]
 pub(crate) struct Arguments {
-    /// Folder with config.json and model.safetensors
+    /// Folder with config.json and model.safetensors, or a run folder: its best checkpoint
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
     /// Text to continue
@@ -35,8 +39,9 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     if !temperature.is_finite() || temperature < 0.0 {
         return Err(format!("--temperature: expected a finite number of 0 or more, got {temperature}").into());
     }
-    let config = model::read_config(&arguments.model)?;
-    let tokenizer = Tokenizer::of_folder(&arguments.model)?.unwrap_or_else(Tokenizer::bytes);
+    let folder = checkpoint::resolve(&arguments.model)?;
+    let config = model::read_config(&folder)?;
+    let tokenizer = Tokenizer::of_folder(&folder)?.unwrap_or_else(Tokenizer::bytes);
     let mut prompt = tokenizer.encode(&arguments.prompt)?;
     if let Some(&id) = prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
         return Err(format!("--prompt: expected ids below vocab_size {}, got {id}", config.vocab_size).into());
@@ -44,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     if prompt.is_empty() {
         prompt.push(tokenizer.start());
     }
-    let weights = model::load_parameters(&arguments.model, &config.parameters())?;
+    let weights = model::load_parameters(&folder, &config.parameters())?;
     let compute = adapter::open(adapter).await?;
     let context = config.max_position_embeddings.min(CONTEXT);
     let parts = ProgramParts { generation: Some(context), ..ProgramParts::default() };

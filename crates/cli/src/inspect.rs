@@ -11,7 +11,7 @@ use std::{
 };
 
 use evenkeel_train::{
-    checkpoint::CONFIG_FILE,
+    checkpoint::{self, CONFIG_FILE},
     inspection::{Model, run::RunRecord},
 };
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ struct Findings {
 
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let Arguments { folder, plots, json } = arguments;
+    // A run is looked at as a whole, with its newest checkpoint.
+    let folder = if RunRecord::is_in(&folder) { folder } else { checkpoint::resolve(&folder)? };
     let findings = find(&folder)?;
     let drawn = match &plots {
         Some(plots) => draw(&findings, plots)?,

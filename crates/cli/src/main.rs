@@ -6,6 +6,7 @@ mod data;
 mod data_progress;
 mod devices;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod output;
@@ -46,6 +47,8 @@ enum Verb {
     Data(data::Arguments),
     /// Trains a tokenizer
     Tokenizer(tokenizer::Arguments),
+    /// Writes a model for other programs: in Hugging Face's layout, as f32, f16 or bf16
+    Export(export::Arguments),
     /// Shows a checkpoint's weights, or the course of a run, as tables and plots
     Inspect(inspect::Arguments),
     /// Trains a grid of settings times seeds, and says how the arms differ
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
             Verb::Eval(arguments) => eval::run(arguments, adapter).await,
             Verb::Data(arguments) => data::run(arguments),
             Verb::Tokenizer(arguments) => tokenizer::run(arguments),
+            Verb::Export(arguments) => export::run(arguments),
             Verb::Inspect(arguments) => inspect::run(arguments),
             Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Bench(arguments) => bench::run(arguments, adapter).await,

@@ -142,6 +142,9 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     } else {
         output::note(&format!("nothing left to do: all {} steps are done", summary.step));
     }
+    if let Some(best) = summary.best {
+        output::note(&format!("best validation {:.4}, after step {}", best.valid_loss, best.step));
+    }
     output::note(&format!("run folder {}", summary.folder.display()));
     Ok(())
 }

@@ -156,6 +156,26 @@ impl Recorder {
         Ok(mirrors)
     }
 
+    /// A tensor with one element for each of these trainable parameters, such as the norm of its gradients; the
+    /// parameter's element is called `PARAMETER.suffix`.
+    ///
+    /// # Errors
+    /// A name or suffix that is taken.
+    pub fn scalar_moments(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        parameters: &[TensorId],
+    ) -> Result<TensorId, ScheduleError> {
+        let all = self.new_tensor(name, Role::Moment, DType::F32, &[("N", parameters.len())])?;
+        for (i, &parameter) in parameters.iter().enumerate() {
+            let name = format!("{}.{suffix}", self.tensor(parameter).name);
+            let shape = vec![Dim { name: "N", extent: 1 }];
+            self.push(Tensor { name, dtype: DType::F32, shape, role: Role::Moment, within: Some((all, i)) })?;
+        }
+        Ok(all)
+    }
+
     fn name_members(
         &mut self,
         mirrors: &[TensorId],

@@ -20,7 +20,7 @@ use evenkeel_model::config::ModelConfig;
 use self::error::{CheckpointError, excerpt};
 use self::model::{load_parameters, read_config};
 use self::trainer_state::TrainerState;
-use crate::run_folder::{RunFolder, sync_folder};
+use crate::run_folder::{CHECKPOINTS_FOLDER, RUN_FILE, RunFolder, sync_folder};
 use crate::tensor_file::{TensorFile, TensorRef, write_tensors};
 
 /// The model's configuration, in Hugging Face's format.
@@ -33,6 +33,8 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub const TRAINER_FILE: &str = "trainer.json";
 
 const PREFIX: &str = "step-";
+/// What stands for the best checkpoint in a path.
+const BEST: &str = "best";
 
 /// What a checkpoint is made of. The step it is named after is the trainer's.
 #[derive(Debug)]
@@ -203,16 +205,46 @@ pub(crate) fn newest_in(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>, Ch
     Ok(list(checkpoints)?.pop_last())
 }
 
-/// Removes all checkpoints but the newest `keep`; 0 keeps all. Each leaves `checkpoints/` in one piece.
+/// The model folder that a path stands for: of a run folder its best checkpoint, of `RUN/checkpoints/best` likewise,
+/// of any other path itself. The best one is that of the lowest validation loss; a run that has none, because it is not
+/// validated, stands for its newest.
+///
+/// # Errors
+/// A run without a checkpoint, or without a best one where that was asked for; a `trainer.json` that cannot be read.
+pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let checkpoints = if path.join(RUN_FILE).is_file() {
+        path.join(CHECKPOINTS_FOLDER)
+    } else if path.file_name().is_some_and(|name| name == BEST) && !path.exists() {
+        path.parent().map(Path::to_owned).unwrap_or_default()
+    } else {
+        return Ok(path.to_owned());
+    };
+    let none = |expected: &str| CheckpointError::malformed(path, expected, "none");
+    let newest = if checkpoints.is_dir() { newest_in(&checkpoints)? } else { None };
+    let (_, newest) = newest.ok_or_else(|| none("a run with a checkpoint"))?;
+    let state = TrainerState::read(&newest.join(TRAINER_FILE))?;
+    match state.best.map(|best| checkpoints.join(folder_name(best.step))).filter(|folder| folder.is_dir()) {
+        Some(best) => Ok(best),
+        None if path.join(RUN_FILE).is_file() => Ok(newest),
+        None => Err(none("a checkpoint with a validation loss")),
+    }
+}
+
+/// Removes all checkpoints but the newest `keep` (0: all) of those that were due, the `best` one and the newest of all.
+/// Each leaves `checkpoints/` in one piece.
 ///
 /// # Errors
 /// A listing or removal that fails.
-pub fn prune(run: &RunFolder, keep: usize) -> Result<(), CheckpointError> {
-    let mut checkpoints = list(&run.checkpoints())?;
-    while keep > 0 && checkpoints.len() > keep {
-        let Some((step, folder)) = checkpoints.pop_first() else {
-            break;
-        };
+pub fn prune(run: &RunFolder, keep: usize, best: Option<u64>) -> Result<(), CheckpointError> {
+    let mut due = 0;
+    for (age, (step, folder)) in list(&run.checkpoints())?.into_iter().rev().enumerate() {
+        // One that cannot be read is left to the count.
+        let only_as_best = TrainerState::read(&folder.join(TRAINER_FILE)).is_ok_and(|state| state.only_as_best);
+        due += usize::from(!only_as_best);
+        let stays = age == 0 || best == Some(step) || (!only_as_best && (keep == 0 || due <= keep));
+        if stays {
+            continue;
+        }
         let leaving = run.partial().join(folder_name(step));
         fs::rename(&folder, &leaving)
             .and_then(|()| fs::remove_dir_all(&leaving))

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod difference;
+pub mod export;
 pub mod inspection;
 pub mod largest;
 pub mod learning_rate;
@@ -20,6 +21,7 @@ mod evaluation;
 mod generation;
 mod instruments;
 mod metrics;
+mod names;
 mod non_finite;
 mod pretrain;
 mod program;
@@ -27,6 +29,7 @@ mod segments;
 mod setup;
 mod trainer;
 mod tvr;
+mod unique_keys;
 
 pub use compute::{Compute, ComputeName, Executor, Late};
 pub use error::TrainError;

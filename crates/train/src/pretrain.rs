@@ -3,13 +3,13 @@
 use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use evenkeel_data::DataEvent;
-use evenkeel_schedule::{Schedule, TensorId};
+use evenkeel_schedule::{Schedule, Tensor, TensorId};
 
 use crate::{
-    Compute, ComputeName, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer,
+    Compute, ComputeName, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer, Weights,
     checkpoint::{
         self, CheckpointParts, StoredTensors,
-        trainer_state::{FORMAT_VERSION, Tokenizer, TrainerState},
+        trainer_state::{Best, FORMAT_VERSION, Tokenizer, TrainerState},
     },
     evaluate, fixed_set, generate,
     learning_rate::learning_rate,
@@ -105,6 +105,8 @@ pub struct Summary {
     pub losses: Option<(f64, f64)>,
     /// Last evaluation.
     pub valid_loss: Option<f64>,
+    /// The best evaluation of all, whose checkpoint was kept.
+    pub best: Option<Best>,
     /// Time spent in steps.
     pub step_time: Duration,
 }
@@ -157,17 +159,17 @@ pub async fn pretrain(
         setup.program.prepare(compute, &parameters, &mut kernels).await?
     };
     drop(parameters);
-    let done = match rest {
+    let (done, best) = match rest {
         Some((optimizer, state)) => {
             restore(&setup.program, &trainer, &mut executor, optimizer)?;
-            state.step
+            (state.step, state.best)
         }
-        None => 0,
+        None => (0, None),
     };
     let folder = match destination {
         Destination::New(path) => {
             let folder = RunFolder::create(&path)?;
-            folder.write_run_file(&settings.to_toml()?)?;
+            folder.write_run_file(&pinned(settings, &setup.weights).to_toml()?)?;
             folder
         }
         Destination::Resume(folder) => folder,
@@ -182,6 +184,7 @@ pub async fn pretrain(
         finished: done >= steps,
         losses: None,
         valid_loss: None,
+        best,
         step_time: Duration::ZERO,
     };
     let mut run = Run {
@@ -217,10 +220,31 @@ fn set_up(
         Destination::New(_) => None,
         Destination::Resume(folder) => evenkeel_data::Tokenizer::of_folder(folder.path())?,
     };
-    Setup::with_data(settings, compute, known, &mut |event| {
+    Setup::with_data(&settings_here(settings, destination)?, compute, known, &mut |event| {
         watch.event(Event::Data(event));
         if watch.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
+}
+
+/// The settings to set up with: a run that goes on has its model in its checkpoints, whatever became of the folder that
+/// it started from.
+fn settings_here(settings: &Settings, destination: &Destination) -> Result<Settings, TrainError> {
+    let mut here = settings.clone();
+    if let (Some(from), Destination::Resume(folder)) = (&mut here.model.from, destination)
+        && let Some((_, newest)) = checkpoint::newest(folder)?
+    {
+        *from = newest;
+    }
+    Ok(here)
+}
+
+/// The settings with the checkpoint that the weights come from: which one is a run's best may change.
+fn pinned(settings: &Settings, weights: &Weights) -> Settings {
+    let mut pinned = settings.clone();
+    if let Weights::Folder(folder) = weights {
+        pinned.model.from = Some(folder.clone());
+    }
+    pinned
 }
 
 fn kind(tokenizer: Option<&evenkeel_data::Tokenizer>) -> Tokenizer {
@@ -264,9 +288,8 @@ fn restore(
     executor: &mut Executor,
     mut stored: StoredTensors,
 ) -> Result<(), TrainError> {
-    for (name, shape) in moments(program, trainer) {
-        let values = stored.take(&name, &shape)?;
-        executor.write(program.schedule.find(&name)?, &values)?;
+    for (id, moment) in program.moments() {
+        executor.write(id, &stored.take(&moment.name, &extents(moment))?)?;
     }
     for (name, tensor) in state(trainer) {
         let values = stored.take(name, &[program.schedule.tensor(tensor).len()])?;
@@ -281,13 +304,8 @@ fn state(trainer: &Trainer) -> impl Iterator<Item = (&'static str, TensorId)> + 
     [(STATE, state)].into_iter().chain(loss_scale.dynamic.then_some((LOSS_SCALE, loss_scale.tensor)))
 }
 
-/// Names and shapes of all moments.
-fn moments(program: &Program, trainer: &Trainer) -> Vec<(String, Vec<usize>)> {
-    let suffixes = trainer.update().moments;
-    let of = |spec: evenkeel_model::ParameterSpec| {
-        suffixes.iter().map(move |suffix| (format!("{}.{suffix}", spec.name), spec.shape.clone()))
-    };
-    program.config.parameters().into_iter().flat_map(of).collect()
+fn extents(tensor: &Tensor) -> Vec<usize> {
+    tensor.shape.iter().map(|dim| dim.extent).collect()
 }
 
 impl Run<'_> {
@@ -314,16 +332,18 @@ impl Run<'_> {
                 self.watch.event(Event::Notice("the data is at its end and begins again"));
                 warned = true;
             }
-            if due(train.eval_every, step) {
-                self.evaluate(step).await?;
-            }
+            let loss = if due(train.eval_every, step) { self.evaluate(step).await? } else { None };
             let stop = self.watch.stop() && step < train.steps;
             if stop {
                 self.trainer.abandon(&mut self.executor).await?;
             }
             owed |= stop || due(train.checkpoint_every, step);
-            if owed && good {
-                self.save(&record).await?;
+            let best = loss.filter(|&loss| good && self.is_best(loss, owed));
+            if let Some(valid_loss) = best {
+                self.summary.best = Some(Best { step, valid_loss });
+            }
+            if (owed || best.is_some()) && good {
+                self.save(&record, !owed).await?;
                 owed = false;
             }
             if stop {
@@ -426,8 +446,16 @@ impl Run<'_> {
         interval > 0 && (step.is_multiple_of(interval) || step == self.settings.train.steps)
     }
 
-    async fn evaluate(&mut self, step: u64) -> Result<(), TrainError> {
-        let Some(windows) = &self.validation else { return Ok(()) };
+    /// Whether a validation loss is the lowest so far, in a run that keeps that checkpoint. One that is to have no
+    /// checkpoints before its end has none for this either, but where one is `due` anyway.
+    fn is_best(&self, loss: f64, due: bool) -> bool {
+        let train = &self.settings.train;
+        let lower = self.summary.best.is_none_or(|best| loss < best.valid_loss);
+        train.keep_best && (due || train.checkpoint_every > 0) && loss.is_finite() && lower
+    }
+
+    async fn evaluate(&mut self, step: u64) -> Result<Option<f64>, TrainError> {
+        let Some(windows) = &self.validation else { return Ok(None) };
         let chosen = fixed_set(windows);
         let evaluation = evaluate(&self.program, &mut self.executor, windows, &chosen, &mut |_, _| ()).await?;
         let bytes = self.tokenizer.as_ref().map(|tokenizer| windows.target_bytes(&chosen, tokenizer)).transpose()?;
@@ -437,10 +465,11 @@ impl Run<'_> {
         self.metrics.append(&row)?;
         self.watch.event(Event::Evaluated(&row));
         self.summary.valid_loss = Some(loss);
-        Ok(())
+        Ok(Some(loss))
     }
 
-    async fn save(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+    /// Writes a checkpoint, and removes those that it takes the place of.
+    async fn save(&mut self, record: &StepRecord, only_as_best: bool) -> Result<(), TrainError> {
         let schedule = self.program.schedule.clone();
         let mut model = Vec::new();
         for spec in self.program.config.parameters() {
@@ -451,9 +480,8 @@ impl Run<'_> {
             model.push((spec.name, spec.shape, values));
         }
         let mut optimizer = Vec::new();
-        for (name, shape) in moments(&self.program, &self.trainer) {
-            let values = self.executor.read(schedule.find(&name)?).await?;
-            optimizer.push((name, shape, values));
+        for (id, moment) in self.program.moments() {
+            optimizer.push((moment.name.clone(), extents(moment), self.executor.read(id).await?));
         }
         for (name, tensor) in state(&self.trainer) {
             let values = self.executor.read(tensor).await?;
@@ -470,6 +498,8 @@ impl Run<'_> {
             data_position: record.step * self.trainer.tokens_per_step(),
             seed: self.settings.train.seed,
             tokenizer: kind(self.tokenizer.as_ref()),
+            only_as_best,
+            best: self.summary.best,
         };
         let config = &self.program.config;
         let tokenizer = self.tokenizer.as_ref();
@@ -477,7 +507,8 @@ impl Run<'_> {
         let parts = CheckpointParts { config, model, tokenizer, optimizer, trainer: &trainer };
         let path = checkpoint::save(&self.folder, &parts)?;
         self.saved = record.step;
-        checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints)?;
+        let best = self.summary.best.map(|best| best.step);
+        checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints, best)?;
         self.watch.event(Event::Checkpoint(&path));
         Ok(())
     }

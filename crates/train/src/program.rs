@@ -9,13 +9,14 @@ use evenkeel_model::{
         record_evaluation, record_generation, record_half_copies, record_training,
     },
 };
-use evenkeel_schedule::{DType, Params, Phase, Recorder, Role, Schedule, TensorId};
+use evenkeel_schedule::{DType, ParameterDecl, Params, Phase, Recorder, Role, Schedule, Tensor, TensorId};
 use evenkeel_shaders::{fill, sum};
 
 use crate::{
     Compute, Executor, TrainError,
     instruments::Instruments,
-    optimizer::{LossScale, UpdateTensors, record_update},
+    names::{any_names, fault, require_all},
+    optimizer::{LossScale, UpdateTensors, is_decayed, record_update},
     settings::{OptimizerSettings, Precision, TvrSettings},
     tvr::Tvr,
 };
@@ -41,6 +42,8 @@ pub struct TrainingPart<'a> {
     pub shape: BatchShape,
     /// Micro-batches per step.
     pub accumulation: usize,
+    /// Parts of the names of parameters that are not trained.
+    pub freeze: &'a [String],
     /// Update rule.
     pub optimizer: &'a OptimizerSettings,
     /// Target variance rescaling.
@@ -85,7 +88,7 @@ impl Program {
     /// Records a program for tensors of at most `binding_limit` bytes.
     ///
     /// # Errors
-    /// Shapes that do not fit, tensors beyond the limit.
+    /// Shapes that do not fit, tensors beyond the limit, settings that name parameters which the model does not have.
     pub fn record(config: &ModelConfig, parts: &ProgramParts<'_>, binding_limit: u64) -> Result<Self, TrainError> {
         let accumulation = parts.training.as_ref().map_or(1, |training| training.accumulation);
         let mut r = Recorder::new(binding_limit, accumulation > 1);
@@ -93,11 +96,7 @@ impl Program {
             check_extents(config)?;
             r = r.with_half_copies();
         }
-        let mut declared = declarations(config);
-        for parameter in &mut declared {
-            parameter.trainable = parts.training.is_some();
-        }
-        r.parameters(&declared)?;
+        r.parameters(&declared(config, parts.training.as_ref())?)?;
         let mut loss_weight = 0.0;
         let training = match &parts.training {
             Some(training) => {
@@ -138,6 +137,9 @@ impl Program {
         }
         let loss_scale = &training.update.loss_scale;
         executor.write(loss_scale.tensor, &loss_scale.initial())?;
+        for segments in &training.update.segments {
+            executor.write(segments.table, &segments.values)?;
+        }
         if let Some(tvr) = &training.tvr {
             tvr.prepare(&mut executor)?;
         }
@@ -153,6 +155,12 @@ impl Program {
         training.chain(evaluation).chain(self.generation.iter().map(|generation| &generation.rope))
     }
 
+    /// What the optimizer remembers of each trained parameter: tensors called `PARAMETER.SUFFIX`, by which they stand in
+    /// a checkpoint.
+    pub fn moments(&self) -> impl Iterator<Item = (TensorId, &Tensor)> {
+        self.schedule.tensors().filter(|(_, tensor)| tensor.role == Role::Moment && tensor.within.is_some())
+    }
+
     /// Tensors of the parameters, in the order of `config.parameters()`.
     ///
     /// # Errors
@@ -161,6 +169,28 @@ impl Program {
         let find = |name: String| self.schedule.find(&name).map_err(TrainError::from);
         self.config.parameters().into_iter().map(|spec| find(spec.name)).collect()
     }
+}
+
+/// The parameters, with what is trained of them and what is decayed of that.
+fn declared(config: &ModelConfig, training: Option<&TrainingPart<'_>>) -> Result<Vec<ParameterDecl>, TrainError> {
+    let mut declared = declarations(config);
+    let specs = config.parameters();
+    let Some(training) = training else {
+        declared.iter_mut().for_each(|parameter| parameter.trainable = false);
+        return Ok(declared);
+    };
+    let all = specs.iter().map(|spec| spec.name.as_str());
+    require_all("model.freeze", training.freeze, "parameters, such as \"model.embed_tokens\"", all)?;
+    let matrices = specs.iter().filter(|spec| spec.is_matrix()).map(|spec| spec.name.as_str());
+    require_all("optimizer.no_decay", &training.optimizer.no_decay, "matrices, such as \"embed_tokens\"", matrices)?;
+    for (parameter, spec) in declared.iter_mut().zip(&specs) {
+        parameter.decayed = is_decayed(training.optimizer, spec);
+        parameter.trainable = !any_names(training.freeze, &spec.name);
+    }
+    if declared.iter().all(|parameter| !parameter.trainable) {
+        return Err(fault("model.freeze", "at least one parameter left to train", format!("{:?}", training.freeze)));
+    }
+    Ok(declared)
 }
 
 fn record_step(
@@ -188,8 +218,9 @@ fn record_step(
             .with_scalar("scale", loss_weight);
         r.run(&sum::CARD, params, &[tensors.loss.losses.into(), loss.into()])
     })?;
-    let update = record_update(r, training.optimizer, loss, loss_scale)?;
-    let tvr = Tvr::record(r, training.tvr, &config.parameters())?;
+    let parameters = config.parameters();
+    let update = record_update(r, training.optimizer, &parameters, loss, loss_scale)?;
+    let tvr = Tvr::record(r, training.tvr, &parameters)?;
     let instruments =
         if training.instruments { Some(Instruments::record(r, config, &tensors, training.shape)?) } else { None };
     Ok(RecordedTraining { tensors, update, tvr, instruments })

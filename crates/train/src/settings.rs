@@ -134,10 +134,10 @@ impl Settings {
             "mlp_bias": false,
             "torch_dtype": "float32",
         });
-        // All other keys of `[model]` have Hugging Face's names.
+        // All others of the model's shape have Hugging Face's names.
         let shape = ModelSettings { preset: None, arch: None, ..self.model.clone() };
         for (name, value) in serde_json::to_value(shape).ok()?.as_object()? {
-            if !value.is_null() {
+            if !value.is_null() && name != "freeze" {
                 config[name] = value.clone();
             }
         }

@@ -15,7 +15,10 @@ use evenkeel_schedule::{Phase, Role};
 
 use crate::{
     Compute, Program, ProgramParts, TrainError, TrainingPart,
-    checkpoint::model::{load_parameters, read_config},
+    checkpoint::{
+        self,
+        model::{load_parameters, read_config},
+    },
     settings::{Order, Settings},
 };
 
@@ -129,6 +132,7 @@ impl Setup {
             training: Some(TrainingPart {
                 shape,
                 accumulation: train.grad_accumulation,
+                freeze: &settings.model.freeze,
                 optimizer: &settings.optimizer,
                 tvr: &settings.tvr,
                 precision: train.precision,
@@ -146,15 +150,16 @@ impl Setup {
         let schedule = &self.program.schedule;
         let flops = |phase| schedule.flops(phase);
         let parameters = self.config.parameter_count();
-        // Weights and two moments of each, in f32; one checkpoint more than is kept while it is written.
-        let checkpoint = parameters * 4 * 3;
+        let bytes = schedule.memory().bytes_by_role();
+        // Weights and what the optimizer remembers, in f32; one checkpoint more than is kept while it is written.
+        let checkpoint = parameters * 4 + bytes.get(&Role::Moment).copied().unwrap_or(0);
         let kept = match settings.train.keep_checkpoints {
             0 => settings.train.steps.checked_div(settings.train.checkpoint_every).unwrap_or(0) + 1,
             kept => kept as u64 + 1,
-        };
+        } + u64::from(settings.train.keep_best && self.validation.is_some());
         Plan {
             parameters,
-            bytes: schedule.memory().bytes_by_role().into_iter().collect(),
+            bytes: bytes.into_iter().collect(),
             live_peak_bytes: schedule.memory().live_peak_bytes(),
             flops_per_step: flops(Phase::ForwardBackward) * settings.train.grad_accumulation as u64
                 + flops(Phase::Begin)
@@ -192,7 +197,8 @@ fn sources(settings: &Settings, known: Option<Tokenizer>) -> Result<Sources, Tra
 
 fn model(settings: &Settings) -> Result<(ModelConfig, Weights), TrainError> {
     if let Some(folder) = &settings.model.from {
-        return Ok((read_config(folder)?, Weights::Folder(folder.clone())));
+        let folder = checkpoint::resolve(folder)?;
+        return Ok((read_config(&folder)?, Weights::Folder(folder)));
     }
     let json = settings.model_config_json().unwrap_or_default();
     let config = ModelConfig::from_value(&json)?;

@@ -4,34 +4,30 @@
 //! while reading exceeds the file's own size. Files are read, not mapped: one that shrinks while it is read is an
 //! error and not a fault of the process, and every tensor goes straight into its own vector.
 
-use std::collections::HashMap;
+mod header;
+#[cfg(test)]
+mod tests;
+mod writer;
+
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::Metadata;
 
 use crate::checkpoint::error::{CheckpointError, excerpt};
 
-/// The longest header read. A header takes about a hundred bytes per tensor; the parser needs many times its length.
+pub(crate) use writer::TensorWriter;
+pub use writer::{StoredDtype, TensorRef, write_tensors};
+
+/// The longest header read: a hundred thousand tensors of about a hundred bytes each, and more.
 const MAX_HEADER: u64 = 16 << 20;
 /// Bytes of the length that precedes the header.
 const LENGTH: u64 = 8;
 /// Bytes converted at a time; a multiple of every element size.
 const CHUNK: usize = 1 << 16;
-
-/// A borrowed tensor on its way into a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorRef<'a> {
-    /// Its key in the file.
-    pub name: String,
-    /// Extents, outermost first.
-    pub shape: Vec<usize>,
-    /// Elements, row by row.
-    pub data: &'a [f32],
-}
 
 /// An open safetensors file whose header has been checked.
 #[derive(Debug)]
@@ -73,10 +69,8 @@ impl TensorFile {
             let got = format!("{header_bytes} bytes, the file shrank");
             return Err(malformed(format!("a header of {header_length} bytes"), got));
         }
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| {
-            let got = excerpt(&e.to_string());
-            malformed("a valid safetensors header".into(), got)
-        })?;
+        let metadata = header::parse(&header)
+            .map_err(|reason| malformed("a valid safetensors header".into(), excerpt(&reason)))?;
         let (body, described) = (LENGTH + header_length, metadata.data_len() as u64);
         if body.checked_add(described) != Some(length) {
             let got = format!("a header that describes {described}");
@@ -205,47 +199,3 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointErr
     }
     String::from_utf8(bytes).map_err(|e| CheckpointError::malformed(path, "UTF-8 text", e.utf8_error().to_string()))
 }
-
-/// Writes the tensors as f32, with the metadata `{"format": "pt"}` that transformers asks for.
-///
-/// The order in the file is by name, as PyTorch's writer has it, whatever the order of `tensors`: equal tensors give
-/// equal bytes.
-///
-/// # Errors
-/// Whatever `writer` reports, and [`io::ErrorKind::InvalidInput`] for data that does not fill its shape or for two
-/// tensors of one name.
-pub fn write_tensors(mut writer: impl Write, tensors: &[TensorRef]) -> io::Result<()> {
-    let mut sorted: Vec<&TensorRef> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(invalid(format!("two tensors are named {}", pair[0].name)));
-    }
-    let mut end = 0;
-    let mut infos = Vec::with_capacity(sorted.len());
-    for tensor in &sorted {
-        let start = end;
-        end += size_of_val(tensor.data);
-        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
-        infos.push((tensor.name.clone(), info));
-    }
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let metadata = Metadata::new(Some(format), infos).map_err(|e| invalid(e.to_string()))?;
-    let mut header = serde_json::to_vec(&metadata)?;
-    // Aligned, so that readers which map the file can view the elements in place.
-    header.resize(header.len().next_multiple_of(LENGTH as usize), b' ');
-    writer.write_all(&(header.len() as u64).to_le_bytes())?;
-    writer.write_all(&header)?;
-    let mut chunk = Vec::with_capacity(CHUNK);
-    for tensor in sorted {
-        for elements in tensor.data.chunks(CHUNK / size_of::<f32>()) {
-            chunk.clear();
-            chunk.extend(elements.iter().flat_map(|element| element.to_le_bytes()));
-            writer.write_all(&chunk)?;
-        }
-    }
-    writer.flush()
-}
-
-#[cfg(test)]
-mod tests;

@@ -11,6 +11,7 @@ use evenkeel_shaders::{segment, segment_rescale, sum};
 
 use crate::{
     Executor, TrainError,
+    names::{any_names, fault, require_all},
     segments::{Segments, statistics},
     settings::TvrSettings,
 };
@@ -38,10 +39,8 @@ impl Tvr {
         if !settings.enabled {
             return Ok(None);
         }
-        check_exclude(settings, parameters)?;
-        let wanted = |spec: &ParameterSpec| {
-            spec.layer().is_some() && !settings.exclude.iter().any(|part| names(part, &spec.name))
-        };
+        check_exclude(r, settings, parameters)?;
+        let wanted = |spec: &ParameterSpec| is_wanted(settings, spec);
         let rescaled = r.new_tensor("tvr.rescaled", Role::State, DType::F32, &[("N", 1)])?;
         r.begin_phase(Phase::Rescale)?;
         let arenas = r.parameter_arenas();
@@ -97,25 +96,21 @@ fn target_of(settings: &TvrSettings, spec: &ParameterSpec) -> f32 {
     (if settings.depth_scaled { settings.target_std / index.sqrt() } else { settings.target_std }) as f32
 }
 
-/// Whether `part` is one or several whole components of a parameter's name.
-fn names(part: &str, name: &str) -> bool {
-    !part.is_empty() && format!(".{name}.").contains(&format!(".{part}."))
+/// Whether a parameter is a matrix inside the layers that is not excluded.
+fn is_wanted(settings: &TvrSettings, spec: &ParameterSpec) -> bool {
+    spec.layer().is_some() && !any_names(&settings.exclude, &spec.name)
 }
 
-/// Every entry must name a matrix, and some matrix must be left.
-fn check_exclude(settings: &TvrSettings, parameters: &[ParameterSpec]) -> Result<(), TrainError> {
-    let fault = |expected: &str, got: String| TrainError::Setting {
-        name: "tvr.exclude".to_owned(),
-        expected: expected.to_owned(),
-        got,
-        origin: "model".to_owned(),
-    };
+/// Every entry must name a matrix, and some matrix must be left that is trained.
+fn check_exclude(r: &Recorder, settings: &TvrSettings, parameters: &[ParameterSpec]) -> Result<(), TrainError> {
     let matrices = || parameters.iter().filter(|spec| spec.layer().is_some());
-    if let Some(part) = settings.exclude.iter().find(|part| !matrices().any(|spec| names(part, &spec.name))) {
-        return Err(fault("parts of the names of matrices inside the layers, such as \"o_proj\"", format!("{part:?}")));
-    }
-    if matrices().all(|spec| settings.exclude.iter().any(|part| names(part, &spec.name))) {
-        return Err(fault("at least one matrix left to rescale", format!("{:?}", settings.exclude)));
+    let key = "tvr.exclude";
+    let kind = "matrices inside the layers, such as \"o_proj\"";
+    require_all(key, &settings.exclude, kind, matrices().map(|spec| spec.name.as_str()))?;
+    let is_trained = |spec: &ParameterSpec| r.find(&spec.name).is_ok_and(|w| r.wants_gradient(w));
+    if !matrices().any(|spec| is_wanted(settings, spec) && is_trained(spec)) {
+        let got = format!("{:?}", settings.exclude);
+        return Err(fault(key, "at least one matrix left to rescale that is trained", got));
     }
     Ok(())
 }
@@ -129,16 +124,5 @@ mod tests {
         let due = |interval| (1..=160).filter(|&step| is_due(interval, step)).collect::<Vec<u64>>();
         assert_eq!(due(50), [51, 101, 151]);
         assert_eq!(due(1)[..3], [2, 3, 4]);
-    }
-
-    #[test]
-    fn parts_of_names_are_whole_components() {
-        let name = "model.layers.1.mlp.down_proj.weight";
-        for part in ["down_proj", "mlp", "layers.1", "model.layers.1.mlp.down_proj.weight"] {
-            assert!(names(part, name), "{part}");
-        }
-        for part in ["down", "layers", "layers.11", "", "down_proj.bias", "proj"] {
-            assert_eq!(names(part, name), part == "layers", "{part}");
-        }
     }
 }

@@ -9,8 +9,9 @@ use evenkeel_model::parameters::{ParameterKind, ParameterSpec};
 use super::error::{CheckpointError, excerpt};
 use super::{CONFIG_FILE, MODEL_FILE};
 use crate::tensor_file::{TensorFile, read_text};
+use crate::unique_keys::UniqueKeys;
 
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Name of an untied model's head.
 const HEAD: &str = "lm_head.weight";
 /// What old LLaMA checkpoints store beside the parameters: a table that follows from the config.
@@ -23,10 +24,16 @@ const MAX_INDEX: u64 = 16 << 20;
 /// # Errors
 /// A folder or file that cannot be read, and whatever [`ModelConfig::from_json`] refuses.
 pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
+    read_config_text(folder).map(|(config, _)| config)
+}
+
+/// As [`read_config`], with the text it came from.
+pub(crate) fn read_config_text(folder: &Path) -> Result<(ModelConfig, String), CheckpointError> {
     require_folder(folder)?;
     let path = folder.join(CONFIG_FILE);
     let text = read_text(&path, MAX_CONFIG)?;
-    ModelConfig::from_json(&text).map_err(|source| CheckpointError::Config { path, source })
+    let config = ModelConfig::from_json(&text).map_err(|source| CheckpointError::Config { path, source })?;
+    Ok((config, text))
 }
 
 /// Reads the parameters `specs` of a model folder as f32, in the order of `specs`.
@@ -53,28 +60,33 @@ pub fn load_as_stored(folder: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<
 type Read = fn(&mut TensorFile, &str, &[usize]) -> Result<Vec<f32>, CheckpointError>;
 
 fn load(folder: &Path, specs: &[ParameterSpec], read: Read) -> Result<Vec<Vec<f32>>, CheckpointError> {
-    let mut shards = Shards::open(folder, read)?;
-    shards.require_exactly(specs)?;
-    let parameters = specs.iter().map(|spec| shards.read(&spec.name, &spec.shape)).collect::<Result<Vec<_>, _>>()?;
-    for (spec, embedding) in specs.iter().zip(&parameters) {
-        if spec.kind == ParameterKind::Embedding && shards.has_spare_head(specs) {
-            shards.require_tied(spec, embedding)?;
-        }
-    }
-    Ok(parameters)
+    let mut shards = Shards::open(folder, specs, read)?;
+    specs.iter().map(|spec| shards.read(spec)).collect()
 }
 
 /// The weight files of one model.
-struct Shards {
+pub(crate) struct Shards {
     folder: PathBuf,
     files: Vec<TensorFile>,
     read: Read,
     /// Which of the files holds a tensor.
     holders: BTreeMap<String, usize>,
+    /// Whether the files of a tied model have a head all the same, as some published ones do.
+    spare_head: bool,
 }
 
 impl Shards {
-    fn open(folder: &Path, read: Read) -> Result<Self, CheckpointError> {
+    /// Opens the files and checks that they have the tensors `specs` and no others: a wrong folder is told before
+    /// anything is read.
+    pub(crate) fn open(folder: &Path, specs: &[ParameterSpec], read: Read) -> Result<Self, CheckpointError> {
+        let mut shards = Self::find(folder, read)?;
+        let untied = specs.iter().any(|spec| spec.kind == ParameterKind::Head);
+        shards.spare_head = !untied && shards.holders.contains_key(HEAD);
+        shards.require_exactly(specs)?;
+        Ok(shards)
+    }
+
+    fn find(folder: &Path, read: Read) -> Result<Self, CheckpointError> {
         require_folder(folder)?;
         let whole = folder.join(MODEL_FILE);
         let index = folder.join(INDEX_FILE);
@@ -83,7 +95,9 @@ impl Shards {
             (false, true) => read_index(&index)?,
             (false, false) => {
                 let expected = format!("a {MODEL_FILE} or {INDEX_FILE} inside");
-                return Err(CheckpointError::malformed(folder, expected, "neither"));
+                let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+                let got = pickled.into_iter().find(|name| folder.join(name).exists());
+                return Err(CheckpointError::malformed(folder, expected, got.unwrap_or("neither")));
             }
         };
         let mut names: Vec<&str> = weight_map.values().map(String::as_str).collect();
@@ -92,8 +106,13 @@ impl Shards {
         if names.is_empty() {
             names.push(MODEL_FILE);
         }
-        let mut shards =
-            Self { folder: folder.to_owned(), files: Vec::with_capacity(names.len()), read, holders: BTreeMap::new() };
+        let mut shards = Self {
+            folder: folder.to_owned(),
+            files: Vec::with_capacity(names.len()),
+            read,
+            holders: BTreeMap::new(),
+            spare_head: false,
+        };
         for name in &names {
             shards.add(TensorFile::open(&folder.join(name))?)?;
         }
@@ -120,14 +139,22 @@ impl Shards {
         Ok(())
     }
 
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
+    /// Reads a parameter.
+    pub(crate) fn read(&mut self, spec: &ParameterSpec) -> Result<Vec<f32>, CheckpointError> {
+        let values = self.tensor(&spec.name, &spec.shape)?;
+        if spec.kind == ParameterKind::Embedding && self.spare_head {
+            self.require_tied(spec, &values)?;
+        }
+        Ok(values)
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
         match self.holders.get(name) {
             Some(&index) => (self.read)(&mut self.files[index], name, shape),
             None => Err(self.missing(name, shape)),
         }
     }
 
-    /// Checks names before anything is read: a wrong folder is told at once.
     fn require_exactly(&self, specs: &[ParameterSpec]) -> Result<(), CheckpointError> {
         let mut spare = self.holders.clone();
         for spec in specs {
@@ -136,7 +163,7 @@ impl Shards {
             }
         }
         spare.retain(|name, _| !name.ends_with(DERIVED_SUFFIX));
-        if self.has_spare_head(specs) {
+        if self.spare_head {
             spare.remove(HEAD);
         }
         match spare.pop_first() {
@@ -149,13 +176,8 @@ impl Shards {
         }
     }
 
-    /// Whether a tied model's files have a head all the same, as some published ones do.
-    fn has_spare_head(&self, specs: &[ParameterSpec]) -> bool {
-        self.holders.contains_key(HEAD) && specs.iter().all(|spec| spec.kind != ParameterKind::Head)
-    }
-
     fn require_tied(&mut self, embedding: &ParameterSpec, values: &[f32]) -> Result<(), CheckpointError> {
-        let head = self.read(HEAD, &embedding.shape)?;
+        let head = self.tensor(HEAD, &embedding.shape)?;
         match head.iter().zip(values).position(|(a, b)| a != b) {
             None => Ok(()),
             Some(index) => Err(CheckpointError::Tensor {
@@ -176,20 +198,20 @@ impl Shards {
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
     #[derive(serde::Deserialize)]
     struct Index {
-        weight_map: BTreeMap<String, String>,
+        weight_map: UniqueKeys<String>,
     }
     let text = read_text(path, MAX_INDEX)?;
-    let index: Index = serde_json::from_str(&text)
+    let Index { weight_map: UniqueKeys(weight_map) } = serde_json::from_str(&text)
         .map_err(|e| CheckpointError::malformed(path, "a weight_map in JSON", excerpt(&e.to_string())))?;
-    if index.weight_map.is_empty() {
+    if weight_map.is_empty() {
         return Err(CheckpointError::malformed(path, "a weight_map of tensors", "an empty one"));
     }
-    for file in index.weight_map.values() {
+    for file in weight_map.values() {
         if Path::new(file).file_name() != Some(file.as_ref()) {
             return Err(CheckpointError::malformed(path, "plain file names", excerpt(file)));
         }
     }
-    Ok(index.weight_map)
+    Ok(weight_map)
 }
 
 fn require_folder(folder: &Path) -> Result<(), CheckpointError> {

@@ -7,7 +7,7 @@ use evenkeel_model::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::trainer_state::{FORMAT_VERSION, Tokenizer};
+use super::trainer_state::{Best, FORMAT_VERSION, Tokenizer};
 use super::*;
 
 /// A model small enough to save hundreds of times.
@@ -56,6 +56,8 @@ fn trainer(step: u64) -> TrainerState {
         data_position: step * 1024,
         seed: u64::MAX,
         tokenizer: Tokenizer::Bytes,
+        only_as_best: false,
+        best: None,
     }
 }
 
@@ -67,6 +69,10 @@ fn new_run() -> (TempDir, RunFolder) {
 }
 
 fn save_step(run: &RunFolder, step: u64) -> Result<PathBuf, CheckpointError> {
+    save_state(run, &trainer(step))
+}
+
+fn save_state(run: &RunFolder, trainer: &TrainerState) -> Result<PathBuf, CheckpointError> {
     let config = tiny(false);
     let weights = weights(&config);
     let mut optimizer = tensors(&config, &weights, ".exp_avg");
@@ -78,7 +84,7 @@ fn save_step(run: &RunFolder, step: u64) -> Result<PathBuf, CheckpointError> {
             model: &tensors(&config, &weights, ""),
             tokenizer: None,
             optimizer: &optimizer,
-            trainer: &trainer(step),
+            trainer,
         },
     )
 }
@@ -146,14 +152,49 @@ fn the_newest_is_found_and_old_ones_are_pruned() {
     }
     let expected = run.checkpoints().join("step-1234567");
     assert_eq!(newest(&run).unwrap(), Some((1_234_567, expected)));
-    prune(&run, 0).unwrap();
+    prune(&run, 0, None).unwrap();
     assert_eq!(list(&run.checkpoints()).unwrap().len(), 4);
-    prune(&run, 2).unwrap();
+    prune(&run, 2, None).unwrap();
     assert_eq!(list(&run.checkpoints()).unwrap().into_keys().collect::<Vec<_>>(), [999_999, 1_234_567]);
-    prune(&run, 9).unwrap();
+    prune(&run, 9, None).unwrap();
     assert_eq!(list(&run.checkpoints()).unwrap().len(), 2);
     assert!(run.checkpoints().join("best").exists());
     assert!(entries(&run.partial()).is_empty());
+}
+
+#[test]
+fn the_best_stays_beside_the_newest_and_is_found() {
+    let (_folder, run) = new_run();
+    assert!(resolve(run.path()).unwrap_err().to_string().contains("expected a run with a checkpoint, got none"));
+    let best_path = run.checkpoints().join("best");
+    let save = |step, only_as_best, best: Option<u64>| {
+        let best = best.map(|step| Best { step, valid_loss: 1.0 / 3.0 });
+        save_state(&run, &TrainerState { only_as_best, best, ..trainer(step) }).unwrap();
+        prune(&run, 2, best.map(|best| best.step)).unwrap();
+        list(&run.checkpoints()).unwrap().into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(save(10, false, None), [10]);
+    assert_eq!(resolve(run.path()).unwrap(), run.checkpoints().join("step-000010"));
+    let error = resolve(&best_path).unwrap_err().to_string();
+    assert!(error.contains("expected a checkpoint with a validation loss, got none"), "{error}");
+
+    // One between those that are due counts for none of them, and goes when another is better.
+    assert_eq!(save(15, true, Some(15)), [10, 15]);
+    assert_eq!(save(20, false, Some(15)), [10, 15, 20]);
+    for path in [run.path(), &best_path] {
+        assert_eq!(resolve(path).unwrap(), run.checkpoints().join("step-000015"));
+    }
+    assert_eq!(save(25, true, Some(25)), [10, 20, 25]);
+    assert_eq!(save(30, false, Some(30)), [20, 30]);
+    // A due one stays as long as it is the best.
+    assert_eq!(save(40, false, Some(30)), [30, 40]);
+    assert_eq!(save(50, false, Some(30)), [30, 40, 50]);
+    assert_eq!(save(55, true, Some(55)), [40, 50, 55]);
+    let plain = run.checkpoints().join("step-000040");
+    assert_eq!(resolve(&plain).unwrap(), plain);
+    // Where the best one was taken away, the newest has to do.
+    fs::remove_dir_all(run.checkpoints().join("step-000055")).unwrap();
+    assert_eq!(resolve(run.path()).unwrap(), run.checkpoints().join("step-000050"));
 }
 
 #[test]

@@ -36,6 +36,22 @@ pub struct TrainerState {
     pub seed: u64,
     /// How text became tokens.
     pub tokenizer: Tokenizer,
+    /// Whether it stands here for its validation loss alone, between the checkpoints that were due: it goes when a
+    /// lower loss comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_as_best: bool,
+    /// The lowest validation loss up to here, if the run keeps its checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// The lowest validation loss of a run so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The step after which it was measured, and whose checkpoint has the weights.
+    pub step: u64,
+    /// Mean loss, in nats per token.
+    pub valid_loss: f64,
 }
 
 /// How a run's text became tokens.

@@ -5,17 +5,10 @@ use evenkeel_shaders::adamw;
 
 use crate::settings::OptimizerSettings;
 
-/// Suffixes of the two moments, as PyTorch names them.
-const MOMENTS: &[&str] = &["exp_avg", "exp_avg_sq"];
-
-/// Records the update and returns the moments' suffixes.
-pub(super) fn record(
-    r: &mut Recorder,
-    settings: &OptimizerSettings,
-    state: TensorId,
-) -> Result<&'static [&'static str], ScheduleError> {
+/// Records the update. The moments have PyTorch's names.
+pub(super) fn record(r: &mut Recorder, settings: &OptimizerSettings, state: TensorId) -> Result<(), ScheduleError> {
     let (weights, gradients) = (r.parameter_arenas(), r.gradient_arenas());
-    let (first, second) = (r.moments(MOMENTS[0])?, r.moments(MOMENTS[1])?);
+    let (first, second) = (r.moments("exp_avg")?, r.moments("exp_avg_sq")?);
     for run in r.parameter_runs() {
         let decay = if run.decayed { settings.weight_decay } else { 0.0 };
         let params = Params::dims([("N", run.len)])
@@ -27,5 +20,5 @@ pub(super) fn record(
         let operands = [run.of(&weights), run.of(&first), run.of(&second), run.of(&gradients), state.into()];
         r.run(&adamw::CARD, params, &operands)?;
     }
-    Ok(MOMENTS)
+    Ok(())
 }

@@ -4,11 +4,17 @@
 //! and counts the applied ones.
 
 mod adamw;
+mod novograd;
 
+use evenkeel_model::ParameterSpec;
 use evenkeel_schedule::{DType, Operand, Params, Phase, Recorder, Role, ScheduleError, TensorId};
 use evenkeel_shaders::{gradient_clip, squared_norm, step_metrics};
 
-use crate::settings::{OptimizerKind, OptimizerSettings, Precision};
+use crate::{
+    names::any_names,
+    segments::Segments,
+    settings::{OptimizerKind, OptimizerSettings, Precision},
+};
 
 /// Partial sums per gradient arena.
 const PARTIALS: usize = 256;
@@ -27,8 +33,8 @@ pub struct UpdateTensors {
     pub loss_scale: LossScale,
     /// The record of the step (8), by `step_metrics::slots`.
     pub metrics: TensorId,
-    /// Suffixes of the moments' names: `PARAMETER.SUFFIX`.
-    pub moments: &'static [&'static str],
+    /// Tables of the tensors that are updated each by a rate of its own, written once.
+    pub(crate) segments: Vec<Segments>,
 }
 
 /// What the loss is multiplied by, so that small gradients do not vanish in half precision; on the device.
@@ -56,13 +62,19 @@ impl LossScale {
     }
 }
 
-/// Records [`Phase::Update`]; `loss` (1) is the loss to report.
+/// Whether a parameter has weight decay.
+pub(crate) fn is_decayed(settings: &OptimizerSettings, spec: &ParameterSpec) -> bool {
+    spec.is_matrix() && !any_names(&settings.no_decay, &spec.name)
+}
+
+/// Records [`Phase::Update`] of those of the `parameters` that are trained; `loss` (1) is the loss to report.
 ///
 /// # Errors
 /// Those of the recorder.
 pub fn record_update(
     r: &mut Recorder,
     settings: &OptimizerSettings,
+    parameters: &[ParameterSpec],
     loss: TensorId,
     loss_scale: LossScale,
 ) -> Result<UpdateTensors, ScheduleError> {
@@ -85,11 +97,12 @@ pub fn record_update(
             .with_scalar("one_minus_beta2", (1.0 - settings.beta2) as f32);
         r.run(&gradient_clip::CARD, params, &[partial, step, loss_scale.tensor, state].map(Into::into))
     })?;
-    let moments = match settings.kind {
-        OptimizerKind::Adamw => r.scope("adamw", |r| adamw::record(r, settings, state))?,
+    let segments = match settings.kind {
+        OptimizerKind::Adamw => r.scope("adamw", |r| adamw::record(r, settings, state)).map(|()| Vec::new())?,
+        OptimizerKind::Novograd => r.scope("novograd", |r| novograd::record(r, settings, parameters, state))?,
     };
     r.scope("metrics", |r| {
         r.run(&step_metrics::CARD, Params::new(), &[loss.into(), step.into(), state.into(), metrics.into()])
     })?;
-    Ok(UpdateTensors { step, state, loss_scale, metrics, moments })
+    Ok(UpdateTensors { step, state, loss_scale, metrics, segments })
 }

@@ -60,6 +60,8 @@ pub(super) enum Fallback {
     Preset,
     /// This TOML value in a KAT. Other models have none.
     Kat(&'static str),
+    /// The TOML value of the update rule.
+    Optimizer { adamw: &'static str, novograd: &'static str },
     /// An integer computed from other keys, none where it is not one; the text is the formula.
     Derived(&'static str, fn(&Values) -> Option<i64>),
     /// No value.
@@ -122,11 +124,12 @@ impl Key {
     }
 
     /// The default as the table of keys shows it.
-    pub(super) fn default_text(&self) -> &'static str {
+    pub(super) fn default_text(&self) -> String {
         match self.default {
-            Fallback::Toml(text) | Fallback::Derived(text, _) | Fallback::Kat(text) => text,
-            Fallback::Preset => "the preset's",
-            Fallback::Unset => "none",
+            Fallback::Toml(text) | Fallback::Derived(text, _) | Fallback::Kat(text) => text.to_owned(),
+            Fallback::Optimizer { adamw, novograd } => format!("{adamw}, novograd: {novograd}"),
+            Fallback::Preset => "the preset's".to_owned(),
+            Fallback::Unset => "none".to_owned(),
         }
     }
 

@@ -118,6 +118,8 @@ choices! {
     OptimizerKind {
         /// AdamW: decoupled weight decay (Loshchilov and Hutter, 2019).
         Adamw = "adamw",
+        /// NovoGrad: one second moment per tensor (Ginsburg et al., 2019).
+        Novograd = "novograd",
     }
     /// The learning rate after the warm-up.
     ScheduleKind {
@@ -139,6 +141,8 @@ sections! {
         preset: Option<PresetName> = Toml("\"nano\"");
         /// Checkpoint folder to start from, in place of all other keys of model and init
         from: Option<PathBuf> = Unset;
+        /// Parameters that are not trained, by parts of their names such as "model.embed_tokens" or "layers.0"; goes with model.from
+        freeze: Vec<String> = Toml("[]");
         /// LLaMA, or KAT: group-rational activations in the MLP
         arch: Option<Arch> = Toml("\"llama\"");
         /// Channels
@@ -209,21 +213,25 @@ sections! {
         checkpoint_every: u64 [AtLeast(0)] = Toml("200");
         /// Newest checkpoints to keep; 0: all
         keep_checkpoints: usize [AtLeast(0)] = Toml("3");
+        /// Whether an evaluation with the lowest loss so far writes a checkpoint, unless checkpoint_every is 0; it stays beside the newest until a lower one comes
+        keep_best: bool = Toml("true");
     }
     /// The update of the weights.
     optimizer: OptimizerSettings = OptimizerSettings {
         /// Update rule
         kind: OptimizerKind = Toml("\"adamw\"");
         /// Peak learning rate
-        lr: f64 [AtLeast(0)] = Toml("2e-3");
+        lr: f64 [AtLeast(0)] = Optimizer { adamw: "2e-3", novograd: "1e-2" };
         /// Decay of the first moment
-        beta1: f64 [AtLeast(0), Below(1)] = Toml("0.9");
+        beta1: f64 [AtLeast(0), Below(1)] = Optimizer { adamw: "0.9", novograd: "0.95" };
         /// Decay of the second moment
-        beta2: f64 [AtLeast(0), Below(1)] = Toml("0.95");
-        /// Added to the root of the second moment
+        beta2: f64 [AtLeast(0), Below(1)] = Optimizer { adamw: "0.95", novograd: "0.98" };
+        /// Added to the root of the second moment; under the root in novograd
         eps: f64 [Above(0)] = Toml("1e-8");
         /// Decay of weight matrices and embeddings, not of norm weights and rational coefficients; times the learning rate
-        weight_decay: f64 [AtLeast(0)] = Toml("0.1");
+        weight_decay: f64 [AtLeast(0)] = Optimizer { adamw: "0.1", novograd: "1e-3" };
+        /// Matrices and embeddings without decay, by parts of their names such as "embed_tokens" or "layers.0.mlp"
+        no_decay: Vec<String> = Toml("[]");
         /// Largest global gradient norm; 0: no clipping
         grad_clip: f64 [AtLeast(0)] = Toml("1.0");
     }
@@ -288,7 +296,7 @@ pub fn key_table() -> String {
     let head = ["key", "value", "default", "meaning"].map(str::to_owned);
     let rows: Vec<[String; 4]> = std::iter::once(head)
         .chain(KEYS.iter().map(|key| {
-            let default = key.default_text().to_owned();
+            let default = key.default_text();
             [key.full_name(), key.expected(), default, key.meaning.trim().to_owned()]
         }))
         .collect();

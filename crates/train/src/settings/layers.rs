@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::given::Given;
 use super::key::{Fallback, Key, shown};
-use super::keys::{Arch, KEYS, Settings, TokenizerName};
+use super::keys::{Arch, KEYS, OptimizerKind, Settings, TokenizerName};
 use super::{Preset, PresetName};
 use crate::error::TrainError;
 
@@ -62,6 +62,7 @@ impl Values {
             let text = match key.default {
                 Fallback::Toml(text) => Some(text),
                 Fallback::Kat(text) => self.is_kat().then_some(text),
+                Fallback::Optimizer { adamw, novograd } => Some(if self.is_novograd() { novograd } else { adamw }),
                 _ => None,
             };
             if let Some(text) = text {
@@ -144,6 +145,12 @@ impl Values {
         self.0.get("model.arch").is_some_and(|entry| is_kat(&entry.value))
     }
 
+    /// Whether the update rule is NovoGrad, as far as its key is filled.
+    fn is_novograd(&self) -> bool {
+        let novograd = Some(OptimizerKind::Novograd.name());
+        self.0.get("optimizer.kind").is_some_and(|entry| entry.value.as_str() == novograd)
+    }
+
     /// The value of an integer key, if it has one.
     pub(super) fn integer(&self, full_name: &str) -> Option<i64> {
         self.0.get(full_name)?.value.as_integer()
@@ -175,7 +182,8 @@ fn refuse_kat_keys(given: &[Given]) -> Result<(), TrainError> {
     }
 }
 
-/// `model.from` stands for the whole model: it replaces what lower layers say of `[model]` and `[init]`.
+/// `model.from` stands for the whole model: it replaces what lower layers say of `[model]` and `[init]`, but for
+/// `model.freeze`, which says what is trained of it.
 ///
 /// # Errors
 /// A replaced key in the layer of `model.from` or above it, which contradicts it.
@@ -199,5 +207,5 @@ fn is_from(key: &Key) -> bool {
 }
 
 fn is_replaced_by_from(key: &Key) -> bool {
-    ["model", "init"].contains(&key.section) && !is_from(key)
+    ["model", "init"].contains(&key.section) && !is_from(key) && (key.section, key.name) != ("model", "freeze")
 }

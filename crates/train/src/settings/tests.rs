@@ -133,7 +133,7 @@ fn the_resolved_run_file_has_every_key_and_gives_the_same_settings() {
         let text = settings.to_toml().unwrap();
         let written: toml::Table = text.parse().unwrap();
         for key in KEYS {
-            let replaced = key.section == "init" || key.section == "model" && key.name != "from";
+            let replaced = key.section == "init" || key.section == "model" && !["from", "freeze"].contains(&key.name);
             let present = written.get(key.section).is_some_and(|section| section.get(key.name).is_some());
             let of_a_kat = matches!(key.default, Fallback::Kat(_)) && settings.model.arch != Some(Arch::Kat);
             let expected = if settings.model.from.is_some() { !replaced } else { key.name != "from" && !of_a_kat };
@@ -185,6 +185,7 @@ fn a_checkpoint_replaces_lower_layers_of_model_and_init() {
     let settings = Settings::resolve(&sources).unwrap();
     let only_from = ModelSettings {
         from: Some(absolute("runs/x/checkpoints/step-000005")),
+        freeze: Vec::new(),
         preset: None,
         arch: None,
         hidden_size: None,
@@ -266,6 +267,26 @@ fn variance_control_has_the_defaults_of_its_authors() {
 }
 
 #[test]
+fn novograd_has_the_defaults_of_its_authors() {
+    let of = |set: &[&str]| {
+        let OptimizerSettings { lr, beta1, beta2, eps, weight_decay, .. } = resolve(set).optimizer;
+        [lr, beta1, beta2, eps, weight_decay]
+    };
+    assert_eq!(of(&["optimizer.kind=novograd"]), [0.01, 0.95, 0.98, 1e-8, 0.001]);
+    assert_eq!(of(&["optimizer.kind=adamw"]), [2e-3, 0.9, 0.95, 1e-8, 0.1]);
+    assert_eq!(of(&["optimizer.beta1=0.5", "optimizer.kind=novograd"])[1], 0.5);
+}
+
+#[test]
+fn what_is_frozen_is_no_part_of_the_shape() {
+    let freeze = "model.freeze=['model.embed_tokens', 'layers.0']";
+    let settings = resolve(&["model.from=x", freeze]);
+    assert_eq!(settings.model.freeze, ["model.embed_tokens", "layers.0"]);
+    let config = resolve(&[freeze]).model_config_json().unwrap();
+    assert_eq!(config, resolve(&[]).model_config_json().unwrap());
+}
+
+#[test]
 fn the_key_table_has_a_row_per_key() {
     let table = key_table();
     let rows: Vec<Vec<&str>> =
@@ -273,7 +294,12 @@ fn the_key_table_has_a_row_per_key() {
     assert_eq!(rows.len(), KEYS.len() + 2, "{table}");
     assert!(rows.iter().all(|row| row.len() == 4), "{table}");
     assert_eq!(rows[0], ["key", "value", "default", "meaning"]);
-    assert!(rows.contains(&vec!["optimizer.beta1", "finite f32 >= 0 and < 1", "0.9", "Decay of the first moment"]));
+    assert!(rows.contains(&vec![
+        "optimizer.beta1",
+        "finite f32 >= 0 and < 1",
+        "0.9, novograd: 0.95",
+        "Decay of the first moment"
+    ]));
     assert!(rows.contains(&vec![
         "model.from",
         "path",

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -92,6 +93,10 @@ fn broken_headers_are_named() {
             ),
             "invalid offset for tensor `b`",
         ),
+        (raw(&[&F32_PAIR[..F32_PAIR.len() - 1], ",", &F32_PAIR[1..]].concat(), &body), "two entries \"a\""),
+        (raw(r#"{"__metadata__":{"a":"1"},"__metadata__":{"a":"1"}}"#, &[]), "two entries \"__metadata__\""),
+        (raw(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]), "two entries \"a\""),
+        (raw(r#"{"__metadata__":{"a":1}}"#, &[]), "expected a string"),
     ] {
         let error = folder.error(&bytes);
         assert!(error.contains(reason), "expected {reason:?} in: {error}");
@@ -156,6 +161,39 @@ fn the_bytes_are_those_of_the_format() {
     let (a, b) = (tensor("a.w", &[1, 2], &[1.0, -2.0]), tensor("b", &[1], &[0.5]));
     assert_eq!(written(&[b.clone(), a.clone()]), raw(&padded, &body));
     assert_eq!(written(&[a, b]), raw(&padded, &body));
+}
+
+#[test]
+fn stored_halves_are_those_of_the_format() {
+    // Ties to even on either side, a denormal of f16, and what each cannot hold.
+    let data = [1.0, 1.0 + 2.0_f32.powi(-11), 1.0 + 3.0 * 2.0_f32.powi(-11), -6.0e-8, 65519.0, 1.0 + 2.0_f32.powi(-8)];
+    let half = [0x3c00_u16, 0x3c00, 0x3c02, 0x8001, 0x7bff, 0x3c04];
+    let brain = [0x3f80_u16, 0x3f80, 0x3f80, 0xb381, 0x4780, 0x3f80];
+    for (dtype, name, bits) in [(StoredDtype::F16, "F16", half), (StoredDtype::Bf16, "BF16", brain)] {
+        let mut bytes = Vec::new();
+        let mut writer = TensorWriter::new(&mut bytes, dtype, &[("a", &[2, 3])]).unwrap();
+        writer.push(&data).unwrap();
+        writer.finish().unwrap();
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"pt"}},"a":{{"dtype":"{name}","shape":[2,3],"data_offsets":[0,12]}}}}"#
+        );
+        let padded = format!("{header:<width$}", width = header.len().next_multiple_of(8));
+        let body: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        assert_eq!(bytes, raw(&padded, &body), "{name}");
+        let rounded = data.map(|value| dtype.rounded(value));
+        assert_eq!(Folder::new().open(&bytes).unwrap().read("a", &[2, 3]).unwrap(), rounded, "{name}");
+    }
+    assert!(StoredDtype::F16.rounded(65520.0).is_infinite());
+}
+
+#[test]
+fn a_file_gets_as_many_tensors_as_its_header_says() {
+    let mut bytes = Vec::new();
+    let mut writer = TensorWriter::new(&mut bytes, StoredDtype::F32, &[("a", &[1]), ("b", &[2])]).unwrap();
+    assert!(writer.push(&[1.0, 2.0]).unwrap_err().to_string().contains("2 elements for a shape of 1"));
+    let mut writer = TensorWriter::new(Vec::new(), StoredDtype::F32, &[("a", &[1]), ("b", &[2])]).unwrap();
+    writer.push(&[1.0]).unwrap();
+    assert!(writer.finish().unwrap_err().to_string().contains("1 tensors less"));
 }
 
 #[test]

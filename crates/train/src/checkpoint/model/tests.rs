@@ -131,7 +131,8 @@ fn sharded_models_load() {
     index(&absent);
     assert!(error(sharded.path(), &specs).starts_with("cannot open "));
 
-    for text in ["", "[]", "{}", "{\"weight_map\": {}}", "{\"weight_map\": {\"a\": 1}}", "{\"weight_map\": 3}"] {
+    let twice = r#"{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}"#;
+    for text in ["", "[]", "{}", twice, "{\"weight_map\": {}}", "{\"weight_map\": {\"a\": 1}}", "{\"weight_map\": 3}"] {
         fs::write(sharded.path().join(INDEX_FILE), text).unwrap();
         assert!(error(sharded.path(), &specs).contains("expected a weight_map"), "{text}");
     }
