@@ -15,6 +15,7 @@ mod reduce;
 mod reflect;
 pub mod segment;
 mod source;
+pub mod trial;
 mod values;
 mod vector;
 

@@ -3,7 +3,7 @@
 use crate::place::{Place, gpu};
 
 /// One step with this learning rate gives weights that the checkpoint can hold and the next step cannot compute with.
-const TOO_FAST: &str = "--set optimizer.lr=1e18 --set schedule.kind=constant --set schedule.warmup_steps=0 \
+pub(crate) const TOO_FAST: &str = "--set optimizer.lr=1e18 --set schedule.kind=constant --set schedule.warmup_steps=0 \
                         --set optimizer.weight_decay=0 --set train.checkpoint_every=1";
 
 fn stops(adapter: &str) {

@@ -34,6 +34,9 @@ checkpoint_every = 2
 /// The cache of all tests: what one has prepared, the others find.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/evenkeel-cache");
 
+/// How the name of TensorBoard's event file begins.
+const EVENTS: &str = "events.out.tfevents";
+
 /// The binary, in the folder above that of the running test.
 fn binary() -> PathBuf {
     let test = env::current_exe().unwrap();
@@ -88,10 +91,11 @@ impl Place {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
-    /// Names in a folder, sorted.
+    /// Names in a folder, sorted; an event file's without the time.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let name = |name: String| if name.starts_with(EVENTS) { EVENTS.to_owned() } else { name };
+        let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap().file_name().into_string().unwrap())).collect();
         names.sort();
         names
     }

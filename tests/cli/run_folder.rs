@@ -19,7 +19,16 @@ fn header(bytes: &[u8]) -> Value {
 fn layout(place: &Place, run: &str, adapter: &str) {
     assert_eq!(
         place.list(run),
-        [".partial", "checkpoints", "lock", "metrics.jsonl", "run.toml", "tokenizer.json", "tokenizer_config.json"]
+        [
+            ".partial",
+            "checkpoints",
+            "events.out.tfevents",
+            "lock",
+            "metrics.jsonl",
+            "run.toml",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
     );
     assert_eq!(place.list(&format!("{run}/.partial")), [""; 0]);
     assert_eq!(place.list(&format!("{run}/checkpoints")), ["step-000002", "step-000004", "step-000005"]);

@@ -3,12 +3,12 @@
 //! The loss is a random projection of the forward's outputs, so the upstream gradients are that projection's
 //! coefficients: none of them is 1, and a kernel that drops its upstream is found.
 
-use evenkeel_shaders::{Access, Arg, Card, Case, DType, Params, Values};
-
-use crate::{
-    Subject,
-    inputs::{Random, derive, draw, inputs, reference_params},
+use evenkeel_shaders::{
+    Access, Arg, Card, Case, DType, Params, Values,
+    trial::{Random, derive, draw, inputs, reference_params},
 };
+
+use crate::Subject;
 
 /// Steps of the differences, tried until one agrees. The five-point formula errs by step^4 of the fifth derivative, 1e-12
 /// for the first step, and by rounding 1e-16 / step of the loss, 1e-11 for the last; the smaller ones are for inputs

@@ -8,7 +8,6 @@ mod check;
 mod device;
 pub mod golden;
 mod gradient;
-mod inputs;
 mod lint;
 mod loops;
 mod uniformity;
@@ -19,9 +18,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use evenkeel_shaders::{CARDS, Card};
-
-use check::Trial;
+use evenkeel_shaders::{
+    CARDS, Card,
+    trial::{Trial, seed, trials},
+};
 
 pub use device::gpu;
 
@@ -62,7 +62,7 @@ impl Subject {
 
     /// The card's cases with data and expectations, made once for all stages that run kernels.
     pub(crate) fn trials(&self) -> Result<&[Trial], &String> {
-        self.trials.get_or_init(|| check::trials(self)).as_ref().map(Vec::as_slice)
+        self.trials.get_or_init(|| trials(self.card, self.forward())).as_ref().map(Vec::as_slice)
     }
 
     /// The card whose gradient this one computes.
@@ -119,7 +119,7 @@ pub fn assert_sound(name: &str) {
         lines.is_empty(),
         "{} faults (seed {}; set EVENKEEL_SEED to try another)\n{}",
         lines.len(),
-        inputs::seed(),
+        seed(),
         lines.join("\n")
     );
 }

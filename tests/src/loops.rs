@@ -1,11 +1,11 @@
 //! Stage 6: loops end where drivers still follow, and a grid may be split.
 
 use evenkeel_gpu::Kernel;
-use evenkeel_shaders::{Class, Device};
+use evenkeel_shaders::{Class, Device, trial::Trial};
 
 use crate::{
     Subject,
-    check::{Trial, label},
+    check::{kernels, label, run},
     device,
 };
 
@@ -34,7 +34,7 @@ pub(crate) fn loops_stage(subject: &Subject) -> Vec<String> {
             }
             let groups = (variant.groups)(&trial.params, &device);
             if groups > 1 && variant.able(&device) {
-                let kernels = trial.kernels(card, variant).unwrap_or_default();
+                let kernels = kernels(trial, card, variant).unwrap_or_default();
                 faults.extend(kernels.into_iter().filter_map(|kernel| split(kernel, trial)));
             }
         }
@@ -44,7 +44,7 @@ pub(crate) fn loops_stage(subject: &Subject) -> Vec<String> {
 
 /// A grid in pieces computes the same bits as in one. Stage 3 reports dispatches that fail.
 fn split(kernel: Kernel, trial: &Trial) -> Option<String> {
-    let (Ok(whole), Ok(pieces)) = (trial.run(kernel, 1), trial.run(kernel, PIECES)) else { return None };
+    let (Ok(whole), Ok(pieces)) = (run(trial, kernel, 1), run(trial, kernel, PIECES)) else { return None };
     let name = label(kernel);
     (whole != pieces)
         .then(|| format!("{name}, {}: expected the same bits from a grid in {PIECES} pieces, got others", trial.label))

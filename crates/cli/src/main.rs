@@ -2,22 +2,29 @@
 
 mod adapter;
 mod bench;
+mod completions;
+mod curve;
 mod data;
 mod data_progress;
 mod devices;
+mod doctor;
 mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod man;
 mod output;
+mod pace;
 mod plots;
 mod pretrain;
 mod profile;
 mod progress;
+mod report;
 mod schedule;
 mod signals;
 mod study;
 mod tokenizer;
+mod view;
 
 use std::process::ExitCode;
 
@@ -51,12 +58,21 @@ enum Verb {
     Export(export::Arguments),
     /// Shows a checkpoint's weights, or the course of a run, as tables and plots
     Inspect(inspect::Arguments),
+    /// Writes one or several runs as a page of HTML
+    Report(report::Arguments),
     /// Trains a grid of settings times seeds, and says how the arms differ
     Study(study::Arguments),
     /// Measures how fast an adapter trains
     Bench(bench::Arguments),
     /// Lists adapters, their limits, and what the engine would use on each
+    #[command(after_help = "Examples:\n  evenkeel devices\n  evenkeel devices --adapter lavapipe")]
     Devices,
+    /// Says what this machine can compute on, whether it does so rightly, and what to install
+    Doctor(doctor::Arguments),
+    /// Writes what a shell needs to complete commands and options
+    Completions(completions::Arguments),
+    /// Writes the manual
+    Man(man::Arguments),
     /// Shows a run's schedule, or looks for the step that an adapter computes wrongly
     Schedule(schedule::Arguments),
 }
@@ -71,7 +87,8 @@ const LOG_FILTER: &str = "error,wgpu_hal::vulkan::instance=off";
 fn main() -> ExitCode {
     // SAFETY: this is the first thing that the process does.
     unsafe { evenkeel_gpu::prepare_environment() };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER)).init();
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER));
+    log.target(env_logger::Target::Pipe(Box::new(output::Log::default()))).init();
     let cli = Cli::parse();
     let adapter = cli.adapter.as_deref();
     let outcome = pollster::block_on(async {
@@ -83,8 +100,12 @@ fn main() -> ExitCode {
             Verb::Tokenizer(arguments) => tokenizer::run(arguments),
             Verb::Export(arguments) => export::run(arguments),
             Verb::Inspect(arguments) => inspect::run(arguments),
+            Verb::Report(arguments) => report::run(arguments),
             Verb::Study(arguments) => study::run(arguments, adapter).await,
             Verb::Bench(arguments) => bench::run(arguments, adapter).await,
+            Verb::Doctor(arguments) => doctor::run(arguments, adapter).await,
+            Verb::Completions(arguments) => completions::run(&arguments),
+            Verb::Man(arguments) => man::run(arguments),
             Verb::Devices => devices::run(adapter).await,
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }

@@ -1,6 +1,19 @@
 //! Lines to the terminal. A reader that goes away (`evenkeel ... | head`) is no reason to panic.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
+
+/// Who takes the lines about what goes on while stderr belongs to the live view.
+type Listener = Box<dyn Fn(&str) + Send>;
+
+static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+
+/// Gives lines about what goes on to `listener`, or to stderr again.
+pub(crate) fn divert(listener: Option<Listener>) {
+    *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+}
 
 /// A line of results, to stdout.
 pub(crate) fn line(text: &str) {
@@ -13,9 +26,33 @@ pub(crate) fn bytes(text: &[u8]) {
     let _ = stdout.write_all(text).and_then(|()| stdout.flush());
 }
 
-/// A line about what goes on, to stderr.
+/// A line about what goes on, to stderr or the live view.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    match &*LISTENER.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(listener) => listener(text),
+        None => {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+    }
+}
+
+/// Takes the log, whose lines come in pieces, as lines about what goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Log(Vec<u8>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        while let Some(end) = self.0.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.0.drain(..=end).collect();
+            note(String::from_utf8_lossy(&line).trim_end());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What went wrong, to stderr, in one line.
@@ -32,6 +69,19 @@ pub(crate) fn size(bytes: u64) -> String {
 /// A rate or count for a person: 1.23 G.
 pub(crate) fn count(value: f64) -> String {
     scaled(value, 1000.0, &["", "k", "M", "G", "T", "P"])
+}
+
+/// A number with four significant digits.
+pub(crate) fn number(value: f64) -> String {
+    let magnitude = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    if !(1e-3..1e6).contains(&magnitude) {
+        return format!("{value:.3e}");
+    }
+    let digits = (3 - magnitude.log10().floor() as i32).max(0) as usize;
+    format!("{value:.digits$}")
 }
 
 fn scaled(mut value: f64, base: f64, units: &[&str]) -> String {

@@ -9,7 +9,9 @@ mod palette;
 
 use std::{fs, io, path::Path};
 
-pub(crate) use palette::{BLACK, Color, GREY, ORDINARY, category, faint, ordinal};
+pub(crate) use axis::{Axis, label};
+pub(crate) use drawing::thinned;
+pub(crate) use palette::{BLACK, Color, GREY, ORDINARY, category, faint, ordinal, ordinals};
 
 /// A chart.
 #[derive(Clone, Debug)]

@@ -15,8 +15,9 @@ use crate::{
     Outcome, adapter,
     data_progress::DataProgress,
     output::{self, count, size},
-    progress::{Limit, Progress},
-    signals::stop_flag,
+    progress::{Limit, Live, Progress},
+    signals::stop_on_signals,
+    view,
 };
 
 /// Where settings come from.
@@ -92,6 +93,9 @@ pub(crate) struct Arguments {
     /// Notes when each kernel of three steps runs; prints a table at the end and writes RUN_FOLDER/trace.json
     #[arg(long)]
     profile: bool,
+    /// A line every few seconds in place of the live view
+    #[arg(long)]
+    plain: bool,
     /// Says what the run would take, and stops
     #[arg(long)]
     dry_run: bool,
@@ -127,7 +131,8 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     if arguments.dry_run {
         return dry_run(&settings, &compute);
     }
-    let mut progress = Progress::new(stop_flag()?, limit, arguments.profile);
+    let live = (!arguments.plain && view::is_possible()).then(|| live(&settings, &compute));
+    let mut progress = Progress::new(stop_on_signals()?, limit, arguments.profile, live);
     let ended = pretrain(&settings, destination, &compute, &mut progress).await;
     progress.end();
     let summary = ended?;
@@ -147,6 +152,15 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     }
     output::note(&format!("run folder {}", summary.folder.display()));
     Ok(())
+}
+
+/// What the live view says of model and device.
+fn live(settings: &Settings, compute: &Compute) -> Live {
+    let from = settings.model.from.as_ref().map(|folder| folder.display().to_string());
+    let arch = settings.model.arch.map(|arch| arch.name().to_owned());
+    let preset = settings.model.preset.map(|preset| preset.name().to_owned());
+    let model = [from, arch, preset].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    Live { title: format!("{model}, {}", compute.name().adapter), interval: settings.instruments.interval }
 }
 
 /// How long the process may train, counted from now.

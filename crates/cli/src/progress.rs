@@ -1,28 +1,27 @@
-//! A run as a person sees it: a bar on a terminal, a line every few seconds elsewhere.
+//! A run as a person sees it: a live view on a terminal, a line every few seconds elsewhere.
 
 use std::{
     io::IsTerminal,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use evenkeel_data::DataEvent;
-use evenkeel_train::{Event, StepRow, Watch};
+use evenkeel_train::{Event, Plan, StepRow, Watch, inspection::run::RunRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     data_progress::DataProgress,
     output::{self, count},
+    pace::Pace,
     profile::Profiling,
+    signals::Stop,
+    view::{self, State, View},
 };
 
 /// Seconds between plain lines.
 pub(crate) const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
-/// Weight of the newest step in the shown rate.
-const SMOOTHING: f64 = 0.2;
 
 /// A bar over evaluation windows.
 pub(crate) fn windows(all: u64) -> ProgressBar {
@@ -40,33 +39,39 @@ pub(crate) struct Limit {
     pub(crate) time: Duration,
 }
 
+/// What the live view says of a run that its events do not tell.
+pub(crate) struct Live {
+    /// Model and device.
+    pub(crate) title: String,
+    /// Steps from one measured step to the next.
+    pub(crate) interval: u64,
+}
+
 /// Shows a run.
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
+    compiling: Option<ProgressBar>,
     data: Option<DataProgress>,
-    terminal: bool,
+    live: Option<Live>,
+    view: Option<View>,
     steps: u64,
-    flops_per_step: u64,
-    tokens_per_step: f64,
-    rate: Option<f64>,
+    pace: Pace,
     last_line: Option<Instant>,
     sampling: bool,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     limit: Option<Limit>,
     profiling: Option<Profiling>,
 }
 
 impl Progress {
-    /// Shows a run until `stop` is set or the limit is over, and its profile at the end.
-    pub(crate) fn new(stop: Arc<AtomicBool>, limit: Option<Limit>, profile: bool) -> Self {
+    /// Shows a run until it is to stop or the limit is over, and its profile at the end; with `live` in a view.
+    pub(crate) fn new(stop: Arc<Stop>, limit: Option<Limit>, profile: bool, live: Option<Live>) -> Self {
         Self {
-            bar: None,
+            compiling: None,
             data: None,
-            terminal: std::io::stderr().is_terminal(),
+            live,
+            view: None,
             steps: 0,
-            flops_per_step: 0,
-            tokens_per_step: 0.0,
-            rate: None,
+            pace: Pace::default(),
             last_line: None,
             sampling: false,
             stop,
@@ -76,34 +81,9 @@ impl Progress {
     }
 
     fn note(&self, text: &str) {
-        match &self.bar {
+        match &self.compiling {
             Some(bar) => bar.suspend(|| output::note(text)),
             None => output::note(text),
-        }
-    }
-
-    fn step(&mut self, row: &StepRow) {
-        let rate = self.rate.map_or(row.tokens_per_s, |old| old + SMOOTHING * (row.tokens_per_s - old));
-        self.rate = Some(rate);
-        self.tokens_per_step = row.tokens as f64 / row.step as f64;
-        let steps_per_s = rate / self.tokens_per_step;
-        let left = Duration::from_secs_f64(((self.steps - row.step) as f64 / steps_per_s).min(1e9));
-        let status = format!(
-            "loss {:.4}  {} tokens/s  {}FLOP/s  {} left",
-            row.loss,
-            count(rate),
-            count(self.flops_per_step as f64 * steps_per_s),
-            indicatif::HumanDuration(left),
-        );
-        if let Some(bar) = &self.bar {
-            bar.set_position(row.step);
-            bar.set_message(status);
-            return;
-        }
-        let due = self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
-        if due || row.step == self.steps {
-            self.last_line = Some(Instant::now());
-            output::note(&format!("step {}/{}  {status}", row.step, self.steps));
         }
     }
 
@@ -113,9 +93,9 @@ impl Progress {
 
     fn kernels(&mut self, done: usize, all: usize) {
         self.data = None;
-        if self.terminal {
-            let bar = self.bar.get_or_insert_with(|| bar(all as u64, "compiling [{bar:32}] {pos}/{len} kernels"));
-            bar.set_position(done as u64);
+        if std::io::stderr().is_terminal() {
+            let new = || bar(all as u64, "compiling [{bar:32}] {pos}/{len} kernels");
+            self.compiling.get_or_insert_with(new).set_position(done as u64);
             return;
         }
         let last = *self.last_line.get_or_insert_with(Instant::now);
@@ -125,10 +105,54 @@ impl Progress {
         }
     }
 
+    fn started(&mut self, folder: &Path, done: u64, steps: u64, plan: &Plan) {
+        self.finish();
+        self.last_line = None;
+        (self.steps, self.pace) = (steps, Pace::new(steps, plan.flops_per_step));
+        output::note(&format!("run folder {}", folder.display()));
+        if done > 0 {
+            output::note(&format!("going on after step {done} of {steps}"));
+        }
+        // A terminal that refuses gets lines.
+        self.view = self.live.take().filter(|_| done < steps).and_then(|live| {
+            let mut state = State::new(folder, live, steps, plan);
+            if let Ok(run) = RunRecord::read(folder) {
+                state.earlier(&run);
+            }
+            View::open(state, Arc::clone(&self.stop)).ok()
+        });
+    }
+
+    fn step(&mut self, row: &StepRow) {
+        self.pace.step(row);
+        if let Some(view) = self.view.take_if(|_| !view::is_open()) {
+            view.end();
+        }
+        if let Some(view) = &self.view {
+            return view.update(|state| state.step(row, self.pace));
+        }
+        let due = self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
+        if due || row.step == self.steps {
+            self.last_line = Some(Instant::now());
+            output::note(&format!(
+                "step {}/{}  loss {:.4}  {} tokens/s  {}FLOP/s  {} left",
+                row.step,
+                self.steps,
+                row.loss,
+                count(self.pace.tokens_per_s().unwrap_or_default()),
+                count(self.pace.flop_per_s()),
+                indicatif::HumanDuration(self.pace.left()),
+            ));
+        }
+    }
+
     /// Ends the display.
     pub(crate) fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
+        if let Some(bar) = self.compiling.take() {
             bar.finish_and_clear();
+        }
+        if let Some(view) = self.view.take() {
+            view.end();
         }
         if std::mem::take(&mut self.sampling) {
             output::line("");
@@ -149,18 +173,12 @@ impl Watch for Progress {
         match event {
             Event::Notice(text) => self.note(text),
             Event::Kernels(done, all) => self.kernels(done, all),
-            Event::Started { folder, done, steps, flops_per_step } => {
-                self.finish();
-                self.last_line = None;
-                (self.steps, self.flops_per_step) = (steps, flops_per_step);
-                output::note(&format!("run folder {}", folder.display()));
-                if done > 0 {
-                    output::note(&format!("going on after step {done} of {steps}"));
-                }
-                self.bar = self.terminal.then(|| bar(steps, "[{bar:24}] {pos}/{len}  {msg}"));
-            }
+            Event::Started { folder, done, steps, plan } => self.started(folder, done, steps, plan),
             Event::Step(row) => self.step(row),
             Event::Evaluated(row) => {
+                if let Some(view) = &self.view {
+                    view.update(|state| state.evaluation(row));
+                }
                 let bpb = row.valid_bpb.map(|bpb| format!(", {bpb:.4} bits per byte")).unwrap_or_default();
                 self.note(&format!("step {}  validation loss {:.4}{bpb}", row.step, row.valid_loss));
             }
@@ -188,6 +206,6 @@ impl Watch for Progress {
 
     fn stop(&mut self) -> bool {
         let over = self.limit.as_ref().is_some_and(|limit| limit.start.elapsed() >= limit.time);
-        over || self.stop.load(Ordering::Relaxed)
+        over || self.stop.asked()
     }
 }

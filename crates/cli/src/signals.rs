@@ -5,21 +5,50 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::output;
+use crate::{output, view};
 
-/// The flag that the first signal sets. A run finishes its step then and writes a checkpoint; a second signal ends the
-/// process at once, with the status that the signal has by default (130 after Ctrl-C, 143 after SIGTERM in a shell).
-pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, ctrlc::Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // Two signals at once: the second came before it could act by itself.
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+/// Whether a run is to finish its step, write a checkpoint and stop.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    asked: AtomicBool,
+}
+
+impl Stop {
+    /// Whether it was asked for.
+    pub(crate) fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Asks for it; returns whether that was the first time.
+    pub(crate) fn ask(&self) -> bool {
+        let first = !self.asked.swap(true, Ordering::Relaxed);
+        if first {
+            output::note("stopping after this step; Ctrl-C once more stops at once");
         }
+        first
+    }
+
+    /// Does what a signal asks for: the second one ends the process at once, with the status that the signal has by
+    /// default (130 after Ctrl-C, 143 after SIGTERM in a shell).
+    pub(crate) fn signal(&self) {
+        if self.ask() {
+            // The live view has a terminal to restore first, so that it keeps the handler.
+            if !view::is_open() {
+                restore_default_actions();
+            }
+            return;
+        }
+        view::close();
         restore_default_actions();
-        output::note("stopping after this step; once more to stop at once");
-    })?;
+        end();
+    }
+}
+
+/// What the first signal asks to stop.
+pub(crate) fn stop_on_signals() -> Result<Arc<Stop>, ctrlc::Error> {
+    let stop = Arc::new(Stop::default());
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || asked.signal())?;
     Ok(stop)
 }
 
@@ -28,11 +57,18 @@ fn restore_default_actions() {
     use nix::sys::signal::{SigHandler, Signal, signal};
 
     for caught in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the default action runs no code of this process. Where it is refused the handler stays, and exits.
+        // SAFETY: the default action runs no code of this process. Where it is refused the handler stays, and ends it.
         let _ = unsafe { signal(caught, SigHandler::SigDfl) };
     }
 }
 
-/// Windows keeps the handler, which exits.
+/// Windows keeps the handler, which ends the process.
 #[cfg(not(unix))]
 fn restore_default_actions() {}
+
+/// Ends the process as Ctrl-C does.
+fn end() -> ! {
+    #[cfg(unix)]
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT);
+    std::process::exit(130)
+}

@@ -6,10 +6,7 @@ use std::{
     fs,
     io::IsTerminal,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +19,7 @@ use indicatif::ProgressBar;
 use crate::{
     Outcome as Ended, adapter, output,
     progress::{self, PLAIN_INTERVAL},
-    signals::stop_flag,
+    signals::{Stop, stop_on_signals},
 };
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +74,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Ended {
         plan.runs().len(),
         out.display(),
     ));
-    let mut progress = StudyProgress::new(stop_flag()?);
+    let mut progress = StudyProgress::new(stop_on_signals()?);
     let ended = plan.run(&compute, &mut progress).await;
     progress.clear();
     match ended? {
@@ -113,11 +110,11 @@ struct StudyProgress {
     since: Instant,
     last_line: Option<Instant>,
     valid_loss: Option<f64>,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 impl StudyProgress {
-    fn new(stop: Arc<AtomicBool>) -> Self {
+    fn new(stop: Arc<Stop>) -> Self {
         Self {
             bar: None,
             run: String::new(),
@@ -172,8 +169,8 @@ impl Watch for StudyProgress {
             // What a stopped run says of going on is for runs by themselves.
             Event::Notice(_) if self.stop() => {}
             Event::Notice(text) => self.note(text),
-            Event::Started { done, steps, flops_per_step, .. } => {
-                (self.steps, self.flops_per_step) = (steps, flops_per_step as f64);
+            Event::Started { done, steps, plan, .. } => {
+                (self.steps, self.flops_per_step) = (steps, plan.flops_per_step as f64);
                 if done > 0 {
                     self.note(&format!("going on after step {done} of {steps}"));
                 }
@@ -190,7 +187,7 @@ impl Watch for StudyProgress {
     }
 
     fn stop(&mut self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.asked()
     }
 
     fn sample(&self) -> bool {

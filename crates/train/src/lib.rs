@@ -18,6 +18,7 @@ pub mod tensor_file;
 mod compute;
 mod error;
 mod evaluation;
+mod event_file;
 mod generation;
 mod instruments;
 mod metrics;

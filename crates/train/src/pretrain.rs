@@ -6,7 +6,7 @@ use evenkeel_data::DataEvent;
 use evenkeel_schedule::{Schedule, Tensor, TensorId};
 
 use crate::{
-    Compute, ComputeName, Executor, Program, Sampling, Setup, StepRecord, TrainError, Trainer, Weights,
+    Compute, ComputeName, Executor, Plan, Program, Sampling, Setup, StepRecord, TrainError, Trainer, Weights,
     checkpoint::{
         self, CheckpointParts, StoredTensors,
         trainer_state::{Best, FORMAT_VERSION, Tokenizer, TrainerState},
@@ -55,8 +55,8 @@ pub enum Event<'a> {
         done: u64,
         /// Steps in all.
         steps: u64,
-        /// Floating-point operations of one step.
-        flops_per_step: u64,
+        /// What the run takes.
+        plan: &'a Plan,
     },
     /// A step is done.
     Step(&'a StepRow),
@@ -143,7 +143,7 @@ pub async fn pretrain(
     let setup = set_up(settings, &destination, compute, watch)?;
     // Before weights are drawn: they alone may be too many.
     compute.fits(&setup.program.schedule)?;
-    let flops_per_step = setup.plan(settings).flops_per_step;
+    let plan = setup.plan(settings);
     let stored = match &destination {
         Destination::New(_) => None,
         Destination::Resume(folder) => load_newest(folder, &setup, compute, watch)?,
@@ -177,7 +177,7 @@ pub async fn pretrain(
     folder.write_tokenizer(setup.tokenizer.as_ref())?;
     folder.cut_metrics_after(done)?;
     let steps = settings.train.steps;
-    watch.event(Event::Started { folder: folder.path(), done, steps, flops_per_step });
+    watch.event(Event::Started { folder: folder.path(), done, steps, plan: &plan });
     let summary = Summary {
         folder: folder.path().to_owned(),
         step: done,
@@ -191,7 +191,7 @@ pub async fn pretrain(
         settings,
         tokenizer: setup.tokenizer,
         compute: compute.name(),
-        metrics: folder.metrics()?,
+        metrics: folder.metrics(done)?,
         folder,
         trainer,
         executor,

@@ -15,11 +15,16 @@ use serde_json::Value;
 
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::write_file;
+use crate::event_file::EventFile;
+use crate::inspection::run::read_rows;
 
 pub(crate) const RUN_FILE: &str = "run.toml";
 /// Its profile's trace.
 const TRACE_FILE: &str = "trace.json";
-pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
+/// A row per step and per evaluation.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// A row per sample.
+pub(crate) const SAMPLES_FILE: &str = "samples.jsonl";
 pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const LOCK_FILE: &str = "lock";
 const PARTIAL_FOLDER: &str = ".partial";
@@ -144,15 +149,16 @@ impl RunFolder {
         Ok(self.path.join(TRACE_FILE))
     }
 
-    /// Opens `metrics.jsonl` for rows to be appended.
+    /// Opens `metrics.jsonl`, and TensorBoard's event file beside it, for rows of steps after `done`.
     ///
     /// # Errors
     /// Whatever the system refuses.
-    pub fn metrics(&self) -> Result<MetricsFile, CheckpointError> {
+    pub fn metrics(&self, done: u64) -> Result<MetricsFile, CheckpointError> {
         let path = self.path.join(METRICS_FILE);
         let file =
             OpenOptions::new().create(true).append(true).open(&path).map_err(CheckpointError::io("open", &path))?;
-        Ok(MetricsFile { path, file })
+        let (rows, _) = read_rows(&path)?;
+        Ok(MetricsFile { path, file, events: EventFile::open(self, done, &rows)? })
     }
 
     /// Removes from `metrics.jsonl` every row of a step after `step`, and a last row that a kill has torn.
@@ -201,11 +207,12 @@ impl RunFolder {
     }
 }
 
-/// `metrics.jsonl`, open for appending.
+/// `metrics.jsonl` and its event file, open for appending.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
+    events: EventFile,
 }
 
 impl MetricsFile {
@@ -214,10 +221,9 @@ impl MetricsFile {
     /// # Errors
     /// Whatever the system refuses.
     pub fn append(&mut self, row: &impl Serialize) -> Result<(), CheckpointError> {
-        let mut line =
-            serde_json::to_vec(row).map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(CheckpointError::io("write", &self.path))
+        let row = serde_json::to_value(row).map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
+        self.file.write_all(format!("{row}\n").as_bytes()).map_err(CheckpointError::io("write", &self.path))?;
+        self.events.append(&row)
     }
 }
 

@@ -113,7 +113,7 @@ impl Settings {
     ///
     /// # Errors
     /// As [`Self::to_toml`].
-    pub(crate) fn entries(&self) -> Result<BTreeMap<String, String>, TrainError> {
+    pub fn entries(&self) -> Result<BTreeMap<String, String>, TrainError> {
         let sections = Table::try_from(self).map_err(TrainError::settings_format)?;
         let of = |(section, keys): (&String, &toml::Value)| -> Vec<_> {
             let keys = keys.as_table().into_iter().flatten();

@@ -8,7 +8,10 @@ use evenkeel_model::{
 };
 use evenkeel_train::inspection::{Model, Role, Statistics, Tensor, density};
 
-use crate::plots::{BLACK, Chart, GREY, Mark, ORDINARY, Panel, Series, category, ordinal};
+use crate::{
+    output::number,
+    plots::{BLACK, Chart, GREY, Mark, ORDINARY, Panel, Series, category, ordinal},
+};
 
 /// Bins of a histogram.
 const BINS: usize = 80;
@@ -93,7 +96,7 @@ fn histogram_panel(tensor: &Tensor, reach: f64) -> Panel {
         (0..=BINS).map(|bin| (edge(bin), at(edge(bin)))).collect()
     });
     let title = match (tensor.layer(), std) {
-        (Some(layer), Some(std)) => format!("layer {layer}, std {}", super::table::number(std)),
+        (Some(layer), Some(std)) => format!("layer {layer}, std {}", number(std)),
         (Some(layer), None) => format!("layer {layer}"),
         (None, _) => String::new(),
     };

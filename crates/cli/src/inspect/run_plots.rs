@@ -1,17 +1,18 @@
 //! Plots of a run over its steps.
 
-use evenkeel_train::inspection::{Role, run::RunRecord};
+use evenkeel_train::inspection::{
+    Role,
+    run::{RunRecord, weight_pointer},
+};
 
-use crate::plots::{Chart, Mark, ORDINARY, Panel, Series, category, faint, ordinal};
-
-/// The smoothed loss of a step is the mean of the `steps / WINDOW_SHARE` steps around it.
-const WINDOW_SHARE: usize = 50;
+use crate::{
+    curve::{Points, running_mean, window},
+    plots::{Chart, Mark, ORDINARY, Panel, Series, category, faint, ordinal},
+};
 
 /// What is said of a run without rows of instruments.
 pub(super) const WITHOUT_INSTRUMENTS: &str = "no rows of instruments in metrics.jsonl: weight_std, update_ratio and \
      residual_* are left out (the setting instruments.interval turns them on)";
-
-type Points = Vec<(f64, f64)>;
 
 /// All charts with the names of their files.
 pub(super) fn charts(run: &RunRecord) -> Vec<(String, Chart)> {
@@ -40,7 +41,7 @@ fn series(run: &RunRecord, pointer: &str) -> Points {
 
 fn loss(run: &RunRecord) -> Chart {
     let losses = series(run, "/loss");
-    let window = (losses.len() / WINDOW_SHARE).max(1);
+    let window = window(losses.len());
     let mut lines = Vec::new();
     if window > 1 {
         lines.push(Series::line("training", faint(category(0)), losses.clone()));
@@ -51,16 +52,6 @@ fn loss(run: &RunRecord) -> Chart {
     }
     lines.push(Series::line("validation", category(1), series(run, "/valid_loss")).marked(Mark::Dots));
     Chart::of_lines("Loss", ["step", "loss (nats per token)"], false, lines)
-}
-
-/// The mean of the `window` points around each, or of as many as there are. A mean of the points before it would lag.
-fn running_mean(points: &[(f64, f64)], window: usize) -> Points {
-    let mean = |index: usize| {
-        let begin = index.saturating_sub(window / 2);
-        let part = &points[begin..(index + window.div_ceil(2)).min(points.len())];
-        part.iter().map(|(_, y)| y).sum::<f64>() / part.len() as f64
-    };
-    points.iter().enumerate().map(|(index, &(x, _))| (x, mean(index))).collect()
 }
 
 fn learning_rate(run: &RunRecord) -> Chart {
@@ -79,7 +70,7 @@ fn by_matrix(run: &RunRecord, weights: &[String], title: &str, [label, field]: [
     let mut panels: Vec<Panel> = Vec::new();
     for weight in weights {
         let role = Role::of(weight);
-        let points = series(run, &format!("/weights/{}/{field}", weight.replace('~', "~0").replace('/', "~1")));
+        let points = series(run, &weight_pointer(weight, field));
         let line = match role.layer {
             Some(layer) => Series::line(format!("layer {layer}"), ordinal(layer - 1, layers), points),
             None => Series::line("", ORDINARY, points),

@@ -3,6 +3,8 @@
 use evenkeel_train::inspection::{Statistics, Tensor};
 use serde_json::{Value, json};
 
+use crate::output::number;
+
 const HEAD: [&str; 7] = ["tensor", "shape", "mean", "std", "absmax", "kurtosis", "LIR share"];
 
 /// Aligned columns: names and shapes to the left, numbers to the right. What a tensor does not have is a dash.
@@ -38,19 +40,6 @@ fn row(tensor: &Tensor) -> [String; 7] {
         optional(kurtosis, |value| format!("{value:.2}")),
         optional(tensor.lir_share, |value| format!("{value:.2}")),
     ]
-}
-
-/// Four significant digits.
-pub(super) fn number(value: f64) -> String {
-    let magnitude = value.abs();
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    if !(1e-3..1e4).contains(&magnitude) {
-        return format!("{value:.3e}");
-    }
-    let digits = (3 - magnitude.log10().floor() as i32).max(0) as usize;
-    format!("{value:.digits$}")
 }
 
 /// One tensor as JSON. What it does not have, or what is not finite, is null.

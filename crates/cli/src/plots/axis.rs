@@ -13,7 +13,7 @@ const FEWEST: usize = 3;
 
 /// An interval of finite numbers `low < high`; both above zero on a logarithmic axis.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     log: bool,
@@ -23,7 +23,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// The axis of finite numbers, above zero if it is logarithmic.
-    pub(super) fn of(values: impl Iterator<Item = f64>, log: bool) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>, log: bool) -> Self {
         let (mut low, mut high, mut whole) = (f64::INFINITY, f64::NEG_INFINITY, true);
         for value in values {
             (low, high) = (low.min(value), high.max(value));
@@ -51,8 +51,13 @@ impl Axis {
         self.low
     }
 
+    /// Both ends.
+    pub(crate) fn ends(&self) -> [f64; 2] {
+        [self.low, self.high]
+    }
+
     /// Where `value` stands: 0 at the low end, 1 at the high one.
-    fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -61,7 +66,7 @@ impl Axis {
     }
 
     /// At most about `most` round numbers within the interval.
-    fn ticks(&self, most: usize) -> Vec<f64> {
+    pub(crate) fn ticks(&self, most: usize) -> Vec<f64> {
         if self.log { self.log_ticks(most) } else { self.linear_ticks(most) }
     }
 
@@ -119,7 +124,7 @@ impl ValueFormatter<f64> for Axis {
 }
 
 /// A number as a tick has it: short, exact to six digits.
-fn label(value: f64) -> String {
+pub(crate) fn label(value: f64) -> String {
     let magnitude = value.abs();
     let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
     let text = if value != 0.0 && !(1e-4..1e6).contains(&magnitude) {

@@ -114,7 +114,7 @@ fn draw_panel(panel: &Panel, area: &Area, [x, y]: &[Axis; 2], log_y: bool) -> Dr
         empty &= points.is_empty();
         let points = match series.mark {
             Mark::Bins => outline(&points, y.low()),
-            _ => thinned(points),
+            _ => thinned(points, MOST_POINTS),
         };
         chart.draw_series(shapes(series.mark, series.color, points))?;
     }
@@ -161,12 +161,12 @@ fn outline(points: &[(f64, f64)], base: f64) -> Vec<(f64, f64)> {
     outline.into_iter().chain(right).collect()
 }
 
-/// `points` or, where they are too many, the lowest and highest of every stretch of them.
-fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    if points.len() <= MOST_POINTS {
+/// `points` or, where they are more than `most`, the lowest and highest of every stretch of them.
+pub(crate) fn thinned(points: Vec<(f64, f64)>, most: usize) -> Vec<(f64, f64)> {
+    if points.len() <= most {
         return points;
     }
-    let stretch = points.len().div_ceil(MOST_POINTS / 2);
+    let stretch = points.len().div_ceil(most / 2);
     let extremes = points.chunks(stretch).flat_map(|chunk| {
         let by_y = |a: &usize, b: &usize| chunk[*a].1.total_cmp(&chunk[*b].1);
         let lowest = (0..chunk.len()).min_by(by_y).unwrap_or(0);
@@ -261,7 +261,7 @@ mod tests {
     fn a_long_line_keeps_its_extremes() {
         // Of every stretch of 125 points, at least one is 0 and one is 36.
         let points: Vec<(f64, f64)> = (0..100_000).map(|x| (f64::from(x), f64::from(x % 37))).collect();
-        let short = thinned(points);
+        let short = thinned(points, MOST_POINTS);
         assert!(short.len() <= MOST_POINTS && short.is_sorted_by(|a, b| a.0 <= b.0));
         for pair in short.chunks(2) {
             assert_eq!((pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1)), (0.0, 36.0));

@@ -30,6 +30,13 @@ pub(crate) fn ordinal(index: usize, count: usize) -> Color {
     ViridisRGB::get_color(0.8 * index as f64 / count.saturating_sub(1).max(1) as f64)
 }
 
+/// The colours of `index` among `count` things that have an order, on white and on black.
+pub(crate) fn ordinals(index: usize, count: usize) -> [Color; 2] {
+    let place = index as f64 / count.saturating_sub(1).max(1) as f64;
+    // The darkest quarter of Viridis is too dark for a line on black.
+    [ordinal(index, count), ViridisRGB::get_color(0.35 + 0.6 * place)]
+}
+
 /// A light shade, for what stands behind a line of the colour itself.
 pub(crate) fn faint(Color(red, green, blue): Color) -> Color {
     let lighter = |channel: u8| channel + ((0xff - channel) as f64 * 0.7) as u8;

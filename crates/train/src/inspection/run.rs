@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::newest_in;
 use crate::error::TrainError;
 use crate::inspection::Role;
-use crate::run_folder::{CHECKPOINTS_FOLDER, METRICS_FILE, RUN_FILE};
+use crate::run_folder::{CHECKPOINTS_FOLDER, METRICS_FILE, RUN_FILE, SAMPLES_FILE};
 use crate::settings::{Flags, Settings, Sources};
 
 /// A run so far.
@@ -37,10 +38,23 @@ impl RunRecord {
     /// # Errors
     /// A `run.toml` that the settings refuse; a row, not the last, that is not JSON; whatever the system refuses.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
+        let (record, broken) = Self::read_what_is_whole(folder)?;
+        match broken.into_iter().next() {
+            Some(fault) => Err(fault.into()),
+            None => Ok(record),
+        }
+    }
+
+    /// Reads a run folder as [`RunRecord::read`] does, but passes over rows that are broken; gives the fault of each.
+    ///
+    /// # Errors
+    /// A `run.toml` that the settings refuse; whatever the system refuses.
+    pub fn read_what_is_whole(folder: &Path) -> Result<(Self, Vec<CheckpointError>), TrainError> {
         let settings = Settings::from_run_file(&folder.join(RUN_FILE))?;
         let checkpoints = folder.join(CHECKPOINTS_FOLDER);
         let newest = if checkpoints.is_dir() { newest_in(&checkpoints)? } else { None };
-        Ok(Self { settings, newest, rows: read_rows(&folder.join(METRICS_FILE))? })
+        let (rows, broken) = read_rows(&folder.join(METRICS_FILE))?;
+        Ok((Self { settings, newest, rows }, broken))
     }
 
     /// The numbers at a JSON pointer such as `/loss` or `/residual_stream/0/absmax`, each with its step, in the order
@@ -100,13 +114,38 @@ impl RunRecord {
     }
 }
 
-fn read_rows(path: &Path) -> Result<Vec<Value>, CheckpointError> {
+/// The JSON pointer of what the instruments measured of a weight: `std`, `mean`, `absmax` or `update_ratio`.
+#[must_use]
+pub fn weight_pointer(weight: &str, field: &str) -> String {
+    format!("/weights/{}/{field}", weight.replace('~', "~0").replace('/', "~1"))
+}
+
+/// What a model wrote while it was trained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Steps done.
+    pub step: u64,
+    /// As it came.
+    pub text: String,
+}
+
+/// The samples of a run, in the order of the file, and the faults of rows that are broken.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn samples(folder: &Path) -> Result<(Vec<Sample>, Vec<CheckpointError>), TrainError> {
+    let (rows, broken) = read_rows(&folder.join(SAMPLES_FILE))?;
+    Ok((rows.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect(), broken))
+}
+
+/// The rows of a file and the faults of those that are broken.
+pub(crate) fn read_rows(path: &Path) -> Result<(Vec<Value>, Vec<CheckpointError>), CheckpointError> {
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
     let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((rows, broken)),
         opened => opened.map_err(CheckpointError::io("open", path))?,
     };
     let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
-    let mut rows = Vec::new();
     while let Some((index, line)) = lines.next() {
         let line = line.map_err(CheckpointError::io("read", path))?;
         match serde_json::from_slice(&line) {
@@ -115,9 +154,9 @@ fn read_rows(path: &Path) -> Result<Vec<Value>, CheckpointError> {
             Err(_) => {
                 let got = excerpt(&String::from_utf8_lossy(&line));
                 let expected = format!("a row of JSON in line {}", index + 1);
-                return Err(CheckpointError::malformed(path, expected, got));
+                broken.push(CheckpointError::malformed(path, expected, got));
             }
         }
     }
-    Ok(rows)
+    Ok((rows, broken))
 }

@@ -91,13 +91,13 @@ fn what_a_kill_left_incomplete_goes_when_the_run_is_opened() {
 fn metrics_are_appended_row_by_row() {
     let folder = tempfile::tempdir().unwrap();
     let run = begun(folder.path());
-    let mut metrics = run.metrics().unwrap();
+    let mut metrics = run.metrics(0).unwrap();
     metrics.append(&json!({"step": 1, "loss": 5.5})).unwrap();
     let path = folder.path().join("metrics.jsonl");
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1,\"loss\":5.5}\n");
     metrics.append(&json!({"step": 2, "loss": 5.25})).unwrap();
     drop(metrics);
-    run.metrics().unwrap().append(&json!({"step": 3})).unwrap();
+    run.metrics(2).unwrap().append(&json!({"step": 3})).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text, "{\"step\":1,\"loss\":5.5}\n{\"step\":2,\"loss\":5.25}\n{\"step\":3}\n");
 }

@@ -2,47 +2,49 @@
 
 use std::env;
 
-use evenkeel_shaders::{Access, Arg, Card, Case, DType, Fill, Params, Value, Values};
 use half::f16;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
+use crate::{Access, Arg, Card, Case, DType, Fill, Params, Value, Values};
+
 /// Seed of all random data: `EVENKEEL_SEED`, or one that is the same on every run.
-pub(crate) fn seed() -> u64 {
+pub fn seed() -> u64 {
     env::var("EVENKEEL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_240_520)
 }
 
 /// Random numbers for one use; uses with different streams are independent.
-pub(crate) struct Random(ChaCha8Rng);
+pub struct Random(ChaCha8Rng);
 
 impl Random {
-    pub(crate) fn new(stream: u64) -> Self {
+    /// The numbers of one stream.
+    pub fn new(stream: u64) -> Self {
         let mut generator = ChaCha8Rng::seed_from_u64(seed());
         generator.set_stream(stream);
         Self(generator)
     }
 
     /// Uniform in [0, 1).
-    pub(crate) fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// N(0, 1), by Box and Muller.
-    pub(crate) fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
     /// Uniform in 0..n.
-    pub(crate) fn index(&mut self, n: usize) -> usize {
+    pub fn index(&mut self, n: usize) -> usize {
         (self.uniform() * n as f64) as usize
     }
 }
 
 /// The card's params of this case, in the card's order, with `accumulate` where the card has it.
-pub(crate) fn params(card: &Card, case: &Case, accumulate: bool) -> Result<Params, String> {
+pub fn params(card: &Card, case: &Case, accumulate: bool) -> Result<Params, String> {
     let mut params = Params::new();
     for param in card.params {
         let name = param.name();
@@ -65,7 +67,7 @@ pub(crate) fn params(card: &Card, case: &Case, accumulate: bool) -> Result<Param
 /// then hold what the forward's reference gives, so that a saved log-sum-exp belongs to its scores.
 ///
 /// `store` is what memory makes of an argument's number, or nothing where only references are compared.
-pub(crate) fn draw(
+pub fn draw(
     card: &'static Card,
     forward: Option<&'static Card>,
     case: &Case,
@@ -104,7 +106,7 @@ pub(crate) fn draw(
 }
 
 /// The case's params for both the card and its forward, `accumulate` off.
-pub(crate) fn reference_params(card: &Card, forward: Option<&Card>, case: &Case) -> Result<Params, String> {
+pub fn reference_params(card: &Card, forward: Option<&Card>, case: &Case) -> Result<Params, String> {
     let mut all = params(card, case, false)?;
     if let Some(forward) = forward {
         let theirs = params(forward, case, false).map_err(|error| format!("{error} (for {})", forward.name))?;
@@ -119,7 +121,7 @@ pub(crate) fn reference_params(card: &Card, forward: Option<&Card>, case: &Case)
 }
 
 /// Computes the derived ones among `args`, in order.
-pub(crate) fn derive<'a>(
+pub fn derive<'a>(
     case: &Case,
     params: &Params,
     args: impl Iterator<Item = &'a Arg>,
@@ -144,12 +146,12 @@ pub(crate) fn derive<'a>(
 }
 
 /// Arguments that a kernel reads.
-pub(crate) fn inputs(card: &'static Card) -> impl Iterator<Item = &'static Arg> {
+pub fn inputs(card: &'static Card) -> impl Iterator<Item = &'static Arg> {
     card.args.iter().filter(|arg| arg.access != Access::Write)
 }
 
 /// Arguments that a kernel writes and does not read.
-pub(crate) fn outputs(card: &'static Card) -> Vec<&'static Arg> {
+pub fn outputs(card: &'static Card) -> Vec<&'static Arg> {
     card.args.iter().filter(|arg| arg.access == Access::Write).collect()
 }
 
@@ -172,7 +174,7 @@ fn plain(fill: Fill, arg: &Arg, len: usize, random: &mut Random) -> Result<Vec<f
 }
 
 /// A number as memory holds it: kernel and reference see the same. Indices stay exact below 2^24.
-pub(crate) fn as_stored(value: f64, dtype: DType) -> f64 {
+pub fn as_stored(value: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F16 => f64::from(f16::from_f64(value)),
         DType::F32 | DType::U32 => f64::from(value as f32),
