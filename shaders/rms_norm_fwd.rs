@@ -23,6 +23,16 @@ pub static CARD: Card = Card {
                 |p, _| 2 * p.dim("C") as u64 / 4,
             )
         },
+        Variant {
+            preferred_on: &[Class::Integrated, Class::Discrete],
+            fits: |p| p.dim("C").is_multiple_of(4),
+            ..Variant::portable(
+                "workgroup_per_row_vec4",
+                include_str!("rms_norm_fwd_vec4.wgsl"),
+                |p, _| p.dim("R") as u64,
+                |p, _| 2 * (p.dim("C") as u64).div_ceil(4 * LANES) + u64::from(LANES.ilog2()),
+            )
+        },
         Variant::portable(
             "workgroup_per_row",
             include_str!("rms_norm_fwd.wgsl"),

@@ -297,7 +297,7 @@ fn extents_that_half_precision_has_no_kernels_for_are_named() -> Outcome {
     for (more, name, got) in [
         (&["model.intermediate_size=66"][..], "intermediate_size", "66"),
         (&["model.head_dim=12"], "head_dim", "12"),
-        (&["model.head_dim=72"], "head_dim", "72"),
+        (&["model.head_dim=1032"], "head_dim", "1032"),
         (
             &["model.hidden_size=48", "model.head_dim=8", "model.arch=kat", "model.rational_groups=8"],
             "hidden_size",

@@ -1,5 +1,7 @@
 //! Runs whose numbers leave the range of f32.
 
+use serde_json::Value;
+
 use crate::place::{Place, gpu};
 
 /// One step with this learning rate gives weights that the checkpoint can hold and the next step cannot compute with.
@@ -46,4 +48,24 @@ fn an_update_without_a_finite_norm_is_skipped_cpu() {
     assert!(ended.stderr().contains("step 1: the gradient norm is not finite, the update was skipped"));
     ended.refused(&["step 2", "finite gradient norm", "2 steps in a row", "--resume run"]);
     assert_eq!(place.list("run/checkpoints"), [""; 0]);
+}
+
+/// Large weights have gradients that f16 cannot hold 65,536 times: the scale falls until it can, and the run goes on.
+#[test]
+fn a_loss_scale_that_is_too_large_falls_and_the_run_goes_on_cpu() {
+    let place = Place::new();
+    let more = "--steps 8 --set train.precision=mixed --set init.std=0.7 --set model.hidden_size=64";
+    let ended = place.train_tiny("run", more).succeeded();
+    assert!(ended.stderr().contains("the update was skipped; the loss scale falls from 65536 to 32768"));
+    let rows: Vec<Value> = place.metrics("run").into_iter().filter(|row| row.get("loss").is_some()).collect();
+    assert_eq!(rows.len(), 8);
+    let skipped = |row: &Value| row.get("skipped").is_some();
+    assert!(rows.iter().any(skipped) && !rows.iter().all(skipped), "{rows:?}");
+    for pair in rows.windows(2) {
+        let factor = if skipped(&pair[0]) { 0.5 } else { 1.0 };
+        assert_eq!(pair[1]["loss_scale"].as_f64(), pair[0]["loss_scale"].as_f64().map(|scale| factor * scale));
+        assert_eq!(pair[0]["grad_norm"].is_null(), skipped(&pair[0]));
+    }
+    let state = place.json("run/checkpoints/step-000008/trainer.json");
+    assert_eq!(state["applied_steps"], 8 - rows.iter().filter(|row| skipped(row)).count());
 }
