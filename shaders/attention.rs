@@ -4,7 +4,10 @@
 
 use gemm::Parallelism;
 
-use crate::{Case, Class, Device, Fill, Needs, Param, Params, Values, Variant, attention_fwd};
+use crate::{
+    Case, Class, Device, Fill, Needs, Param, Params, Values, Variant, attention_fwd, exp::exp, reduce,
+    vector::vectorised,
+};
 
 /// The params of the attention kernels.
 pub(crate) const PARAMS: &[Param] = &[
@@ -322,6 +325,19 @@ fn delta(p: &Params, values: &Values) -> Vec<f64> {
         delta[shape.scalar(at)] = dot(y, &values["dy"], shape.channels, row, row);
     }
     delta
+}
+
+/// Turns scores into e^(score - the largest); returns the largest and the sum.
+pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) {
+    let largest = vectorised(
+        #[inline(always)]
+        || {
+            let largest = reduce::max(scores);
+            scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+            largest
+        },
+    );
+    (largest, reduce::sum(scores.len(), |s| scores[s]))
 }
 
 /// A matrix in a slice: element (m, n) stands at m * `strides[0]` + n * `strides[1]`.

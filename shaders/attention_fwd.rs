@@ -5,14 +5,11 @@ use rayon::prelude::*;
 use crate::{
     Card, Case, CpuArgs, Params, Values, Variant,
     attention::{
-        Matrix, NMSE, PARAMS, Shape, case, cases, dot, one_vector_per_lane, product, query_groups, query_tile,
-        query_tiles, row_iterations, subgroup, subgroup_iterations, turned, turned_iterations, turned_query_tiles,
-        two_vectors_per_lane, vectors_fit,
+        Matrix, NMSE, PARAMS, Shape, case, cases, dot, exponentials, one_vector_per_lane, product, query_groups,
+        query_tile, query_tiles, row_iterations, subgroup, subgroup_iterations, turned, turned_iterations,
+        turned_query_tiles, two_vectors_per_lane, vectors_fit,
     },
-    exp::exp,
-    read, reduce,
-    vector::vectorised,
-    write,
+    read, write,
 };
 
 /// See the module.
@@ -122,17 +119,10 @@ fn tile(shape: &Shape, [q, k, v]: [&[f32]; 3], [b, first]: [usize; 2], y: &mut [
         let mut sums = [0.0; QUERIES];
         for (r, weights) in weights.chunks_mut(keys).enumerate() {
             let (seen, unseen) = weights.split_at_mut(shape.visible(first + r));
-            let largest = vectorised(
-                #[inline(always)]
-                || {
-                    let largest = reduce::max(seen);
-                    seen.iter_mut().for_each(|score| *score = exp(*score - largest));
-                    largest
-                },
-            );
+            let (largest, sum) = exponentials(seen);
             unseen.fill(0.0);
-            sums[r] = reduce::sum(seen.len(), |s| seen[s]);
-            logs[r * shape.heads + h] = largest + sums[r].ln();
+            sums[r] = sum;
+            logs[r * shape.heads + h] = largest + sum.ln();
         }
         product((y, stride), false, 1.0, [rows, channels, keys], Matrix::rows(&weights, keys), v);
         for (y, sum) in y.chunks_mut(stride).zip(sums) {

@@ -47,29 +47,36 @@ pub struct Arg {
     pub half: Half,
     /// Extents, outermost first: names of [`Param::Dim`]s, numbers, fractions such as `"D/2"`, or products such as `"KV*D"`.
     pub shape: &'static [&'static str],
+    /// Extents of what a run touches of it, where indices choose that: for the cost, not for the memory.
+    pub touched: Option<&'static [&'static str]>,
 }
 
 /// An f32 argument that is read.
 pub const fn read(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Read, dtype: DType::F32, shape, half: Half::Never }
+    Arg { name, access: Access::Read, dtype: DType::F32, shape, half: Half::Never, touched: None }
 }
 
 /// A u32 argument that is read.
 pub const fn indices(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Read, dtype: DType::U32, shape, half: Half::Never }
+    Arg { name, access: Access::Read, dtype: DType::U32, shape, half: Half::Never, touched: None }
 }
 
 /// An f32 argument that is written.
 pub const fn write(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::Write, dtype: DType::F32, shape, half: Half::Never }
+    Arg { name, access: Access::Write, dtype: DType::F32, shape, half: Half::Never, touched: None }
 }
 
 /// An f32 argument that is updated in place.
 pub const fn read_write(name: &'static str, shape: &'static [&'static str]) -> Arg {
-    Arg { name, access: Access::ReadWrite, dtype: DType::F32, shape, half: Half::Never }
+    Arg { name, access: Access::ReadWrite, dtype: DType::F32, shape, half: Half::Never, touched: None }
 }
 
 impl Arg {
+    /// The same, of which a run touches so many elements only.
+    pub const fn touching(self, touched: &'static [&'static str]) -> Self {
+        Self { touched: Some(touched), ..self }
+    }
+
     /// The same, but it can be stored in half precision, together with the kernel's other operands.
     pub const fn half(self) -> Self {
         Self { half: Half::Operand, ..self }
@@ -90,13 +97,17 @@ impl Arg {
 
     /// Elements under these params.
     pub fn len(&self, params: &Params) -> usize {
-        let number = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
-        let extent = |factor: &str| match factor.split_once('/') {
-            Some((dim, parts)) => number(dim) / number(parts),
-            None => number(factor),
-        };
-        self.shape.iter().flat_map(|dim| dim.split('*')).map(extent).product()
+        elements(self.shape, params)
     }
+}
+
+fn elements(shape: &[&str], params: &Params) -> usize {
+    let number = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
+    let extent = |factor: &str| match factor.split_once('/') {
+        Some((dim, parts)) => number(dim) / number(parts),
+        None => number(factor),
+    };
+    shape.iter().flat_map(|dim| dim.split('*')).map(extent).product()
 }
 
 /// Kinds of adapter that variants are preferred by.
@@ -297,7 +308,8 @@ impl Card {
             Access::Write if params.accumulates() => 2,
             _ => 1,
         };
-        self.args.iter().map(|arg| (arg.len(params) * arg.stored(precision).size() * moved(arg)) as u64).sum()
+        let touched = |arg: &Arg| elements(arg.touched.unwrap_or(arg.shape), params) * arg.stored(precision).size();
+        self.args.iter().map(|arg| (touched(arg) * moved(arg)) as u64).sum()
     }
 }
 

@@ -46,6 +46,26 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     tree(lanes)
 }
 
+/// Sums of the products of one slice's elements with those of each of several; each as [`dot`] has it.
+#[inline(always)]
+pub(crate) fn dots<const N: usize>(a: &[f32], b: [&[f32]; N]) -> [f32; N] {
+    let mut lanes = [[0.0; LANES]; N];
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    let others = b.map(|b| b[..a.len()].as_chunks::<LANES>());
+    for (i, a) in blocks.iter().enumerate() {
+        for (lanes, (b, _)) in lanes.iter_mut().zip(&others) {
+            let b = &b[i];
+            for lane in 0..LANES {
+                lanes[lane] += a[lane] * b[lane];
+            }
+        }
+    }
+    for (lanes, (_, b)) in lanes.iter_mut().zip(&others) {
+        lanes.iter_mut().zip(rest.iter().zip(*b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    lanes.map(tree)
+}
+
 #[inline(always)]
 fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES;

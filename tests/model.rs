@@ -1,10 +1,10 @@
-//! The same models as PyTorch, number by number, on the adapter and on the CPU executor: logits, every gradient, and
-//! twenty steps of AdamW or NovoGrad with clipping; micro-batches as one large batch.
+//! The same models as PyTorch, number by number, on the adapter and on the CPU executor: every gradient, and twenty
+//! steps of AdamW or NovoGrad with clipping; micro-batches as one large batch. `generation.rs` has the logits.
 
 use std::sync::Arc;
 
 use evenkeel_data::{Batches, Corpus, Order};
-use evenkeel_model::transformer::BatchShape;
+use evenkeel_model::{generation::GenerationShape, transformer::BatchShape};
 use evenkeel_schedule::Phase;
 use evenkeel_tests::golden::{Golden, largest_difference};
 use evenkeel_train::{
@@ -84,30 +84,11 @@ async fn prepare(
             instruments: true,
         }),
         evaluation: None,
-        generation: Some(time),
+        generation: None,
     };
     let program = Program::record(&golden.config, &parts, compute.binding_limit())?;
     let executor = program.prepare(compute, &golden.weights, &mut |_, _| ()).await?;
     Ok((program, executor))
-}
-
-async fn check_logits(golden: &Golden, program: &Program, executor: &mut Executor) -> Outcome {
-    let [_, batch, time] = golden.extents;
-    let vocabulary = golden.config.vocab_size;
-    let Some(tensors) = &program.generation else { return Err("expected generation".into()) };
-    for b in 0..batch {
-        let ids: Vec<u32> = golden.stream[b * time..(b + 1) * time].iter().map(|&id| u32::from(id)).collect();
-        executor.write(tensors.tokens.ids, &ids)?;
-        for t in 0..time {
-            executor.write(tensors.position, &[t as u32])?;
-            executor.run(Phase::Generate).await?;
-            let got = executor.read(tensors.logits).await?;
-            let first = (b * time + t) * vocabulary;
-            let difference = largest_difference(&got, &golden.tensor("logits")[first..first + vocabulary]);
-            assert!(difference < LOGITS, "logits of row {b}, position {t}: expected {LOGITS:e}, got {difference:e}");
-        }
-    }
-    Ok(())
 }
 
 async fn check_tensors(
@@ -132,7 +113,6 @@ async fn check_training(name: &str, compute: &Compute) -> Outcome {
     let golden = Golden::load(name)?;
     let settings = settings(&golden)?;
     let (program, mut executor) = prepare(&golden, compute, &settings, 1).await?;
-    check_logits(&golden, &program, &mut executor).await?;
     let mut trainer = Trainer::new(&program, batches(&golden, 1)?, 1)?;
     for step in 1..=settings.train.steps {
         let lr = learning_rate(&settings.schedule, settings.optimizer.lr, settings.train.steps, step);
@@ -154,13 +134,30 @@ async fn check_training(name: &str, compute: &Compute) -> Outcome {
     check_tensors(&golden, &program, &mut executor, ("final", ""), FINAL).await
 }
 
-/// The logits of a model that transformers stored.
+/// The logits of a model that transformers stored, position by position.
 async fn check_exchange(name: &str, compute: &Compute) -> Outcome {
     let golden = Golden::load(name)?;
-    let parts = ProgramParts { generation: Some(golden.extents[2]), ..ProgramParts::default() };
+    let [_, sequences, context] = golden.extents;
+    let shape = GenerationShape { sequences, context, piece: 1 };
+    let parts = ProgramParts { generation: Some(shape), ..ProgramParts::default() };
     let program = Program::record(&golden.config, &parts, compute.binding_limit())?;
     let mut executor = program.prepare(compute, &golden.weights, &mut |_, _| ()).await?;
-    check_logits(&golden, &program, &mut executor).await
+    let Some(tensors) = &program.generation else { return Err("expected generation".into()) };
+    let vocabulary = golden.config.vocab_size;
+    for t in 0..context {
+        let tokens: Vec<u32> = (0..sequences).map(|b| u32::from(golden.stream[b * context + t])).collect();
+        let rows: Vec<[u32; 2]> = (0..sequences).map(|b| [b as u32, t as u32]).collect();
+        executor.write(tensors.decode.tokens, &tokens)?;
+        executor.write(tensors.decode.rows, &rows)?;
+        executor.run(Phase::Decode).await?;
+        let got = executor.read(tensors.decode.logits).await?;
+        for b in 0..sequences {
+            let expected = &golden.tensor("logits")[(b * context + t) * vocabulary..][..vocabulary];
+            let difference = largest_difference(&got[b * tensors.logits_stride..][..vocabulary], expected);
+            assert!(difference < LOGITS, "row {b}, position {t}: expected {LOGITS:e}, got {difference:e}");
+        }
+    }
+    Ok(())
 }
 
 /// Steps of several micro-batches have the gradients and losses of one large batch.

@@ -72,3 +72,59 @@ fn end() -> ! {
     let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT);
     std::process::exit(130)
 }
+
+/// Whether Ctrl-C came since [`Interrupt::watch`].
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// While this lives the first Ctrl-C is noted; the second ends the process, and so does any before and after.
+pub(crate) struct Interrupt(());
+
+impl Interrupt {
+    /// Begins to note.
+    #[cfg(unix)]
+    pub(crate) fn watch() -> Result<Self, nix::errno::Errno> {
+        use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+        extern "C" fn note(_: std::ffi::c_int) {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+        INTERRUPTED.store(false, Ordering::Relaxed);
+        // After the first signal the default action is back.
+        let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+        let action = SigAction::new(SigHandler::Handler(note), flags, SigSet::empty());
+        // SAFETY: the handler stores to an atomic and does nothing else.
+        unsafe { sigaction(Signal::SIGINT, &action) }?;
+        Ok(Self(()))
+    }
+
+    /// Begins to note. A handler cannot be taken back here: one serves all.
+    #[cfg(not(unix))]
+    pub(crate) fn watch() -> Result<Self, ctrlc::Error> {
+        use std::sync::OnceLock;
+
+        static HANDLER: OnceLock<()> = OnceLock::new();
+        if HANDLER.set(()).is_ok() {
+            ctrlc::set_handler(|| {
+                if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            })?;
+        }
+        INTERRUPTED.store(false, Ordering::Relaxed);
+        Ok(Self(()))
+    }
+
+    /// Whether it came.
+    pub(crate) fn came(&self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        restore_default_actions();
+        // Elsewhere the next one ends the process, as it would by default.
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+}

@@ -131,6 +131,21 @@ impl Tokenizer {
         }
     }
 
+    /// The ids of a text that a model is to continue. What the tokenizer puts before a text, such as BOS, stands there;
+    /// what it puts behind one does not.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let ids = self.encode(text)?;
+        let Kind::HuggingFace { tokenizer, .. } = &self.0.kind else { return Ok(ids) };
+        let whole =
+            tokenizer.encode_fast(text, true).map_err(|error| DataError::Encode { reason: error.to_string() })?;
+        let added = whole.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+        let added = added.min(whole.len().saturating_sub(ids.len())); // the text may begin with special tokens of its own
+        Ok([&whole.get_ids()[..added], &ids].concat())
+    }
+
     /// The text of ids, without special tokens and without ids that the tokenizer does not have. Bytes that are not
     /// UTF-8 become U+FFFD.
     #[must_use]

@@ -29,12 +29,7 @@ pub(crate) fn mlp_parameters(config: &ModelConfig, rational: &Rational, layer: u
 }
 
 /// Records the MLP of x (R, C): y (R, C).
-pub(crate) fn mlp(
-    r: &mut Recorder,
-    block: &Block<'_>,
-    config: &Rational,
-    x: TensorId,
-) -> Result<TensorId, ScheduleError> {
+pub(crate) fn mlp(r: &mut Recorder, block: &Block, config: &Rational, x: TensorId) -> Result<TensorId, ScheduleError> {
     let activation = |r: &mut Recorder, name: &str, x, columns| {
         let coefficients = RationalTensors {
             numerator: block.parameter(r, &format!("mlp.{name}.weight_numerator"))?,

@@ -3,6 +3,7 @@
 mod choices;
 pub mod config;
 pub mod error;
+pub mod generation;
 pub mod init;
 mod kat;
 pub mod layers;

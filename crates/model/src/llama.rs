@@ -24,7 +24,7 @@ pub(crate) fn mlp_parameters(config: &ModelConfig, layer: usize) -> Vec<LayerPar
 }
 
 /// Records the MLP of x (R, C): y (R, C).
-pub(crate) fn mlp(r: &mut Recorder, block: &Block<'_>, x: TensorId) -> Result<TensorId, ScheduleError> {
+pub(crate) fn mlp(r: &mut Recorder, block: &Block, x: TensorId) -> Result<TensorId, ScheduleError> {
     let gate = block.weight(r, "mlp.gate_proj")?;
     let gate = linear(r, "gate", x, gate, "F")?;
     let up = block.weight(r, "mlp.up_proj")?;

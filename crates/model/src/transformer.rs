@@ -9,7 +9,7 @@ use crate::{
     Arch, ModelConfig, ParameterKind, ParameterSpec, kat,
     layers::{
         AttentionShape, LossTensors, Residual, RopeTables, TokenBatch, attention, embedding, linear, linear_to_stream,
-        next_token_logits, next_token_loss, rms_norm, rope,
+        next_token_loss, rms_norm, rope,
     },
     llama,
 };
@@ -59,19 +59,6 @@ pub struct EvaluationTensors {
     pub tokens: TokenBatch,
     /// Target ids and losses (R).
     pub loss: LossTensors,
-    /// Rotary tables.
-    pub rope: RopeConstants,
-}
-
-/// Tensors of the generation phase: one sequence, the logits of one of its positions.
-#[derive(Clone, Debug)]
-pub struct GenerationTensors {
-    /// Input ids (T). What lies behind the position does not matter.
-    pub tokens: TokenBatch,
-    /// The position (1), u32.
-    pub position: TensorId,
-    /// Logits of the token after it (1, V).
-    pub logits: TensorId,
     /// Rotary tables.
     pub rope: RopeConstants,
 }
@@ -172,30 +159,6 @@ pub fn record_evaluation(
     Ok(EvaluationTensors { tokens, loss, rope })
 }
 
-/// Records the logits after one position of one sequence of `time` tokens in [`Phase::Generate`].
-///
-/// # Errors
-/// As [`record_training`].
-pub fn record_generation(
-    r: &mut Recorder,
-    config: &ModelConfig,
-    time: usize,
-) -> Result<GenerationTensors, ScheduleError> {
-    let shape = BatchShape { batch: 1, time };
-    let tokens = TokenBatch { ids: batch_tensor(r, "generate.tokens", &[("R", time)])?, by_token: None };
-    let position = batch_tensor(r, "generate.position", &[("R", 1)])?;
-    let logits = r.new_tensor("generate.logits", Role::State, DType::F32, &[("R", 1), ("V", config.vocab_size)])?;
-    let rope = rope_constants(r, config, "generate", time)?;
-    r.begin_phase(Phase::Generate)?;
-    let x = backbone(r, config, tokens, rope.tables, shape)?;
-    let head = head(r, config)?;
-    r.scope("logits", |r| {
-        let row = embedding(r, TokenBatch { ids: position, by_token: None }, x)?;
-        next_token_logits(r, row, head, logits)
-    })?;
-    Ok(GenerationTensors { tokens, position, logits, rope })
-}
-
 /// Records y (N) = x (N) times what lies first in `factor`.
 fn scaled(r: &mut Recorder, x: TensorId, factor: TensorId) -> Result<TensorId, ScheduleError> {
     let len = r.tensor(x).len();
@@ -204,7 +167,12 @@ fn scaled(r: &mut Recorder, x: TensorId, factor: TensorId) -> Result<TensorId, S
     Ok(y)
 }
 
-fn batch_tensor(r: &mut Recorder, name: &str, shape: &[(&'static str, usize)]) -> Result<TensorId, ScheduleError> {
+/// A tensor of ids or indices that the host writes.
+pub(crate) fn batch_tensor(
+    r: &mut Recorder,
+    name: &str,
+    shape: &[(&'static str, usize)],
+) -> Result<TensorId, ScheduleError> {
     r.new_tensor(name, Role::Batch, DType::U32, shape)
 }
 
@@ -225,7 +193,7 @@ fn rope_constants(
 }
 
 /// The output head: of its own, or the embedding.
-fn head(r: &Recorder, config: &ModelConfig) -> Result<TensorId, ScheduleError> {
+pub(crate) fn head(r: &Recorder, config: &ModelConfig) -> Result<TensorId, ScheduleError> {
     r.find(if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" })
 }
 
@@ -240,7 +208,8 @@ pub fn record_streams(
     training: &TrainingTensors,
     shape: BatchShape,
 ) -> Result<Vec<TensorId>, ScheduleError> {
-    streams(r, config, TokenBatch { by_token: None, ..training.tokens }, training.rope.tables, shape)
+    let tokens = TokenBatch { by_token: None, ..training.tokens };
+    streams(r, config, tokens, &mut attend_batch(config, training.rope.tables, shape))
 }
 
 /// From ids to the final norm's output (R, C).
@@ -251,17 +220,35 @@ fn backbone(
     tables: RopeTables,
     shape: BatchShape,
 ) -> Result<TensorId, ScheduleError> {
-    let streams = streams(r, config, tokens, tables, shape)?;
+    let streams = streams(r, config, tokens, &mut attend_batch(config, tables, shape))?;
     let w = r.find("model.norm.weight")?;
     r.scope("norm", |r| rms_norm(r, streams[config.num_hidden_layers], w, config.rms_norm_eps as f32))
 }
 
-fn streams(
+/// Records the attention of a layer: from q (R, H*D), k and v (R, KV*D) to y (R, H*D).
+pub(crate) type Attend<'a> = dyn FnMut(&mut Recorder, usize, [TensorId; 3]) -> Result<TensorId, ScheduleError> + 'a;
+
+/// Attention among the positions of a batch's sequences.
+fn attend_batch(
+    config: &ModelConfig,
+    tables: RopeTables,
+    shape: BatchShape,
+) -> impl FnMut(&mut Recorder, usize, [TensorId; 3]) -> Result<TensorId, ScheduleError> {
+    let BatchShape { batch, time } = shape;
+    let (heads, kv_heads, head_size) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+    move |r, _, [q, k, v]| {
+        let q = rope(r, "q_rotated", q, tables, [batch, time, heads, head_size])?;
+        let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
+        attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })
+    }
+}
+
+/// From ids to the residual stream (R, C): after the embedding, then after each layer.
+pub(crate) fn streams(
     r: &mut Recorder,
     config: &ModelConfig,
     tokens: TokenBatch,
-    tables: RopeTables,
-    shape: BatchShape,
+    attend: &mut Attend<'_>,
 ) -> Result<Vec<TensorId>, ScheduleError> {
     let eps = config.rms_norm_eps as f32;
     let w = r.find("model.embed_tokens.weight")?;
@@ -269,11 +256,11 @@ fn streams(
     let mut streams = Vec::new();
     for layer in 0..config.num_hidden_layers {
         r.scope(&format!("layers.{layer}"), |r| {
-            let block = Block { config, prefix: format!("model.layers.{layer}."), eps };
+            let block = Block { prefix: format!("model.layers.{layer}."), eps };
             r.scope("self_attn", |r| {
                 let x = block.norm(r, "input_layernorm", &mut stream)?;
                 streams.push(stream.tensor(r)?);
-                let y = block.attention(r, x, tables, shape)?;
+                let y = block.attention(r, x, layer, attend)?;
                 stream.add(r, y)
             })?;
             r.scope("mlp", |r| {
@@ -291,13 +278,12 @@ fn streams(
 }
 
 /// One layer of the decoder.
-pub(crate) struct Block<'a> {
-    config: &'a ModelConfig,
+pub(crate) struct Block {
     prefix: String,
     eps: f32,
 }
 
-impl Block<'_> {
+impl Block {
     /// The layer's parameter called `name`.
     pub(crate) fn parameter(&self, r: &Recorder, name: &str) -> Result<TensorId, ScheduleError> {
         r.find(&format!("{}{name}", self.prefix))
@@ -317,20 +303,15 @@ impl Block<'_> {
         &self,
         r: &mut Recorder,
         x: TensorId,
-        tables: RopeTables,
-        shape: BatchShape,
+        layer: usize,
+        attend: &mut Attend<'_>,
     ) -> Result<TensorId, ScheduleError> {
-        let BatchShape { batch, time } = shape;
-        let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
-        let head_size = self.config.head_dim;
         let project = |r: &mut Recorder, name: &str| {
             let w = self.weight(r, &format!("self_attn.{name}_proj"))?;
             linear(r, name, x, w, "HD")
         };
-        let (q, k, v) = (project(r, "q")?, project(r, "k")?, project(r, "v")?);
-        let q = rope(r, "q_rotated", q, tables, [batch, time, heads, head_size])?;
-        let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
-        let y = attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })?;
+        let qkv = [project(r, "q")?, project(r, "k")?, project(r, "v")?];
+        let y = attend(r, layer, qkv)?;
         let w = self.weight(r, "self_attn.o_proj")?;
         linear_to_stream(r, "o", y, w)
     }

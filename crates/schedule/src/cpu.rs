@@ -85,9 +85,9 @@ impl CpuExecutor {
 
     /// Runs all steps of a phase.
     pub fn run(&mut self, phase: Phase) {
-        for index in self.schedule.phase(phase) {
-            self.run_step(index);
-        }
+        let steps = self.schedule.phase(phase);
+        // On a thread of the pool: from another one every kernel would hand its tasks over and wait, 10 us each.
+        rayon::scope(|_| steps.for_each(|index| self.run_step(index)));
     }
 
     /// Runs one step.

@@ -24,8 +24,10 @@ pub enum Phase {
     Rescale,
     /// Forward and loss of one evaluation batch.
     Evaluate,
-    /// Forward of one sequence, to the logits of one position.
-    Generate,
+    /// Forward of a piece of one sequence's prompt, into its cache, to the logits of one position.
+    Prefill,
+    /// Forward of one token of every sequence, with their caches, to their logits.
+    Decode,
 }
 
 impl fmt::Display for Phase {
@@ -38,7 +40,8 @@ impl fmt::Display for Phase {
             Self::Measure => "measure",
             Self::Rescale => "rescale",
             Self::Evaluate => "evaluate",
-            Self::Generate => "generate",
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
         })
     }
 }

@@ -29,11 +29,13 @@ pub enum Role {
     Constant,
     /// Small values that outlive a step: step state, losses, metrics.
     State,
+    /// Keys and values of sequences that are being generated.
+    Cache,
 }
 
 impl Role {
     /// All roles, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Parameter,
         Self::Copy,
         Self::Gradient,
@@ -43,6 +45,7 @@ impl Role {
         Self::Batch,
         Self::Constant,
         Self::State,
+        Self::Cache,
     ];
 
     /// Whether a tensor of this role keeps its memory to itself over the whole run.
@@ -63,6 +66,7 @@ impl fmt::Display for Role {
             Self::Batch => "batch",
             Self::Constant => "constants",
             Self::State => "state",
+            Self::Cache => "cache",
         })
     }
 }

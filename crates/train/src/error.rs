@@ -134,6 +134,16 @@ pub enum TrainError {
         /// One of them.
         got: f32,
     },
+    /// A prompt that cannot be continued.
+    #[error("prompt {number}: expected {expected}, got {got}")]
+    Prompt {
+        /// From 1.
+        number: usize,
+        /// What is right.
+        expected: String,
+        /// What there is.
+        got: String,
+    },
     /// A checkpoint of another run.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     Resume {

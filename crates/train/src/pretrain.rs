@@ -6,7 +6,8 @@ use evenkeel_data::DataEvent;
 use evenkeel_schedule::{Schedule, Tensor, TensorId};
 
 use crate::{
-    Compute, ComputeName, Executor, Plan, Program, Sampling, Setup, StepRecord, TrainError, Trainer, Weights,
+    Compute, ComputeName, End, Executor, Generation, Plan, Program, Reader, Sampling, Setup, StepRecord, TrainError,
+    Trainer, Weights,
     checkpoint::{
         self, CheckpointParts, StoredTensors,
         trainer_state::{Best, FORMAT_VERSION, Tokenizer, TrainerState},
@@ -25,8 +26,7 @@ const MOST_SKIPPED: u64 = 10;
 /// The state of the optimizer that is no moment; of a run in mixed precision also the loss scale.
 const STATE: &str = "optimizer.state";
 const LOSS_SCALE: &str = "optimizer.loss_scale";
-/// Tokens of the sample at the end of a text run, and how it is drawn.
-const SAMPLE_TOKENS: usize = 100;
+/// How the sample at the end of a text run is drawn.
 const SAMPLE_TEMPERATURE: f64 = 0.7;
 
 /// Where a run lives.
@@ -520,19 +520,52 @@ impl Run<'_> {
 
     async fn sample(&mut self) -> Result<(), TrainError> {
         let wanted = self.watch.sample() && self.program.generation.is_some();
-        if !wanted || !self.summary.finished || self.summary.losses.is_none() {
+        let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| wanted) else { return Ok(()) };
+        if !self.summary.finished || self.summary.losses.is_none() {
             return Ok(());
         }
-        let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
-        let sampling = Sampling { temperature: SAMPLE_TEMPERATURE, seed: self.settings.train.seed };
-        let watch = &mut *self.watch;
-        let mut decoder = tokenizer.decoder();
-        let mut emit = |id| watch.event(Event::Sample(&decoder.push(id)));
-        let start = [tokenizer.start()];
-        let ids = tokenizer.vocab_size();
-        generate(&self.program, &mut self.executor, &start, SAMPLE_TOKENS, sampling, ids, &mut emit).await?;
-        watch.event(Event::Sample(&decoder.finish()));
+        let seed = self.settings.train.seed;
+        let options = Generation {
+            sampling: Sampling { temperature: SAMPLE_TEMPERATURE, seed, ..Sampling::default() },
+            max_new_tokens: usize::MAX, // until the context is full
+            end_token: None,
+            known_tokens: tokenizer.vocab_size(),
+        };
+        let prompts = [vec![tokenizer.start()]];
+        let mut reader = SampleReader { watch: &mut *self.watch, decoder: Some(tokenizer.decoder()) };
+        generate(&self.program, &mut self.executor, &prompts, &options, &mut reader).await?;
         Ok(())
+    }
+}
+
+/// Hands a sample on piece by piece.
+struct SampleReader<'a> {
+    watch: &'a mut dyn Watch,
+    decoder: Option<evenkeel_data::Decoder>,
+}
+
+impl SampleReader<'_> {
+    fn show(&mut self, text: Option<String>) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.watch.event(Event::Sample(&text));
+        }
+    }
+}
+
+impl Reader for SampleReader<'_> {
+    fn token(&mut self, _: usize, token: u32) -> bool {
+        let text = self.decoder.as_mut().map(|decoder| decoder.push(token));
+        self.show(text);
+        true
+    }
+
+    fn ended(&mut self, _: usize, _: End) {
+        let text = self.decoder.take().map(evenkeel_data::Decoder::finish);
+        self.show(text);
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.watch.stop()
     }
 }
 

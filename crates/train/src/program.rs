@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use evenkeel_model::{
     Arch, ModelConfig,
+    generation::{GenerationShape, GenerationTensors, record_generation},
     transformer::{
-        BatchShape, EvaluationTensors, GenerationTensors, RopeConstants, TrainingTensors, declarations,
-        record_evaluation, record_generation, record_half_copies, record_training,
+        BatchShape, EvaluationTensors, RopeConstants, TrainingTensors, declarations, record_evaluation,
+        record_half_copies, record_training,
     },
 };
 use evenkeel_schedule::{DType, ParameterDecl, Params, Phase, Recorder, Role, Schedule, Tensor, TensorId};
@@ -31,8 +32,8 @@ pub struct ProgramParts<'a> {
     pub training: Option<TrainingPart<'a>>,
     /// Evaluation of batches of this shape.
     pub evaluation: Option<BatchShape>,
-    /// Generation with a context of so many tokens.
-    pub generation: Option<usize>,
+    /// Generation with these extents.
+    pub generation: Option<GenerationShape>,
 }
 
 /// Training in a program.
@@ -106,7 +107,7 @@ impl Program {
             None => None,
         };
         let evaluation = parts.evaluation.map(|shape| record_evaluation(&mut r, config, shape)).transpose()?;
-        let generation = parts.generation.map(|time| record_generation(&mut r, config, time)).transpose()?;
+        let generation = parts.generation.map(|shape| record_generation(&mut r, config, shape)).transpose()?;
         let schedule = Arc::new(r.finish()?);
         Ok(Self { config: config.clone(), schedule, training, evaluation, generation, loss_weight })
     }
@@ -130,6 +131,9 @@ impl Program {
             executor.write(tables.cos, cos)?;
             executor.write(tables.sin, sin)?;
         }
+        if let Some(generation) = &self.generation {
+            executor.write(generation.angles, &generation.angle_values)?;
+        }
         let Some(training) = &self.training else { return Ok(executor) };
         if let Some(weights) = training.tensors.loss.weights {
             let rows = self.schedule.tensor(weights).len();
@@ -151,8 +155,7 @@ impl Program {
 
     fn rope_constants(&self) -> impl Iterator<Item = &RopeConstants> {
         let training = self.training.iter().map(|training| &training.tensors.rope);
-        let evaluation = self.evaluation.iter().map(|evaluation| &evaluation.rope);
-        training.chain(evaluation).chain(self.generation.iter().map(|generation| &generation.rope))
+        training.chain(self.evaluation.iter().map(|evaluation| &evaluation.rope))
     }
 
     /// What the optimizer remembers of each trained parameter: tensors called `PARAMETER.SUFFIX`, by which they stand in

@@ -8,6 +8,7 @@ use evenkeel_data::{
 };
 use evenkeel_model::{
     ModelConfig,
+    generation::GenerationShape,
     init::{Init, InitScheme, initialise},
     transformer::BatchShape,
 };
@@ -22,8 +23,8 @@ use crate::{
     settings::{Order, Settings},
 };
 
-/// Context of the sample at the end of a run: every byte of it runs the whole context.
-const SAMPLE_CONTEXT: usize = 64;
+/// Tokens of the sample at the end of a run, the one that it begins with included, where the model saw as many at once.
+const SAMPLE_CONTEXT: usize = 101;
 
 /// Where a model's first weights come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +140,11 @@ impl Setup {
                 instruments: settings.instruments.interval > 0,
             }),
             evaluation: validation.as_ref().map(|_| shape),
-            generation: tokenizer.is_some().then_some(shape.time.min(SAMPLE_CONTEXT)),
+            generation: tokenizer.is_some().then_some(GenerationShape {
+                sequences: 1,
+                context: shape.time.min(SAMPLE_CONTEXT),
+                piece: 1,
+            }),
         };
         let program = Program::record(&config, &parts, compute.binding_limit())?;
         Ok(Self { config, weights, batches, validation, tokenizer, program })

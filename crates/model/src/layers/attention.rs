@@ -20,6 +20,11 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
+    /// What scores are multiplied by: 1 / sqrt(D).
+    pub(super) fn scale(self) -> f32 {
+        (1.0 / (self.head_size as f64).sqrt()) as f32
+    }
+
     fn params(self) -> Params {
         Params::dims([
             ("B", self.batch),
@@ -29,7 +34,7 @@ impl AttentionShape {
             ("D", self.head_size),
             ("causal", 1),
         ])
-        .with_scalar("scale", (1.0 / (self.head_size as f64).sqrt()) as f32)
+        .with_scalar("scale", self.scale())
     }
 }
 

@@ -2,6 +2,7 @@
 //! its input: adding up gradients is the recorder's business.
 
 mod attention;
+mod cached_attention;
 mod embedding;
 mod linear;
 mod next_token_loss;
@@ -14,6 +15,7 @@ mod swiglu;
 use evenkeel_schedule::{Recorder, TensorId};
 
 pub use attention::{AttentionShape, attention};
+pub use cached_attention::{CachedRows, LayerCache, cached_attention};
 pub use embedding::{TokenBatch, embedding};
 pub use linear::{linear, linear_to_stream};
 pub use next_token_loss::{LossTensors, next_token_logits, next_token_loss};

@@ -66,13 +66,14 @@ fn chunk_rows(stride: usize) -> usize {
     (fitting / View::ALIGNMENT * View::ALIGNMENT).max(View::ALIGNMENT)
 }
 
-/// Records the logits of x (R, C), for small R: y (R, V).
+/// Records the logits of x (R, C), for small R: y (R, V), whose rows may be longer.
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub fn next_token_logits(r: &mut Recorder, x: TensorId, w: TensorId, y: TensorId) -> Result<(), ScheduleError> {
     let (rows, channels) = matrix(r, x);
     let (vocabulary, _) = matrix(r, w);
-    let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", vocabulary)]);
+    let (_, stride) = matrix(r, y);
+    let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", stride)]);
     r.run(&matmul_nt::CARD, dims, &[x.into(), w.into(), y.into()])
 }
