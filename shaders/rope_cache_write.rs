@@ -120,14 +120,15 @@ fn cases() -> Vec<Case> {
         .to_vec()
 }
 
-/// Every row another place, in no order; every fourth is padding, of both kinds.
+/// Every row another place, in no order (11 has no factor in common with any case's number of places); every fourth is
+/// padding, of both kinds.
 fn distinct_rows(p: &Params, _: &Values) -> Vec<f64> {
     let (sequences, positions) = (p.dim("B"), p.dim("S"));
     let row = |r: usize| match r % 8 {
         3 => [u32::MAX as usize, r % positions],
         7 => [r % sequences, positions + r],
         _ => {
-            let place = (r * 7 + 2) % (sequences * positions);
+            let place = (r * 11 + 2) % (sequences * positions);
             [place / positions, place % positions]
         }
     };
