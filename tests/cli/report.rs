@@ -25,7 +25,12 @@ fn section<'a>(page: &'a str, id: &str) -> &'a str {
 fn a_page_shows_what_two_runs_came_to_cpu() {
     let place = Place::new();
     place.train_tiny("a<b", "--steps 120 --set instruments.interval=40 --set train.eval_every=60").succeeded();
-    place.train_tiny("other", "--steps 120 --set instruments.interval=40 --set optimizer.lr=0.004").succeeded();
+    place
+        .train_tiny(
+            "other",
+            "--steps 120 --set instruments.interval=40 --set train.eval_every=60 --set optimizer.lr=0.004",
+        )
+        .succeeded();
     let text = page(&place, "a<b other");
     assert!(text.contains("a&lt;b") && !text.contains("a<b"));
     let settings = section(&text, "settings");

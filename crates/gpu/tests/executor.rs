@@ -43,7 +43,7 @@ static COSTLY_INCREMENT: Card = Card {
     nmse: 0.0,
     cases: Vec::new,
     gradients: &[],
-    flops: |_| 1_000_000_000,
+    flops: |_| 4_000_000_000,
 };
 static ARGS: [Arg; 1] = [read_write("x", &["N"])];
 const INCREMENT: &str = "

@@ -65,8 +65,8 @@ pub(super) fn open() -> io::Result<Terminal> {
     enable_raw_mode()?;
     OPEN.store(true, Ordering::SeqCst);
     let opened = execute!(stderr(), EnterAlternateScreen, Hide)
-        .and_then(|()| ratatui::Terminal::new(CrosstermBackend::new(stderr())))
-        .and_then(|mut terminal| terminal.clear().map(|()| terminal));
+        // The alternate screen begins empty; ratatui's `clear` would ask for the cursor's place, and some terminals never answer.
+        .and_then(|()| ratatui::Terminal::new(CrosstermBackend::new(stderr())));
     opened.inspect_err(|_| close())
 }
 
