@@ -73,7 +73,8 @@ fn find_swiftshader() -> Result<Driver, String> {
 /// Runs kernels and models in subgroups of 16 lanes, which have attention kernels of their own: what a program gets that
 /// sets its environment by `evenkeel_gpu::prepare_environment` on a processor that computes 512 bits at once.
 fn with_wide_vectors(count: &mut Count) -> Result<(), String> {
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--test", "kernels", "--test", "model"]);
+    let mut command =
+        cargo(&["test", "--workspace", "--no-fail-fast", "--test", "kernels", "--test", "mixed", "--test", "model"]);
     command.env("LP_NATIVE_VECTOR_WIDTH", "512");
     run(command, count)
 }
