@@ -88,6 +88,9 @@ pub enum TrainError {
     /// A record that was asked for without a step.
     #[error("trainer: expected a step that has begun, got none")]
     NoStep,
+    /// A trainer that is asked for more after an error.
+    #[error("trainer: expected none after an error, got another call; a new one goes on from the last checkpoint")]
+    Failed,
     /// A step that the device calls done although its last kernel did not run.
     #[error("step {step}: expected its number in the metrics record, got {got}: the device did not finish the step")]
     Incomplete {

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::{
     Executor, TrainError,
     segments::{Segments, Statistics, statistics},
+    settings::Settings,
 };
 
 /// Elements that the median's kernel looks at, at most: of larger streams every second element, or every third, ...
@@ -140,6 +141,14 @@ impl Instruments {
         let streams = read[2 * self.weights.len()];
         let residual_stream = streams.chunks(2 * View::ALIGNMENT).map(stream_statistics).collect();
         Measurement { weights, residual_stream }
+    }
+}
+
+impl Settings {
+    /// Whether the instruments are read at this step: every interval, and at the end.
+    pub fn measures(&self, step: u64) -> bool {
+        let interval = self.instruments.interval;
+        interval > 0 && (step.is_multiple_of(interval) || step == self.train.steps)
     }
 }
 

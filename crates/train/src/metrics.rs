@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::Measurement;
+use crate::{Measurement, StepRecord};
 
 /// A row of `metrics.jsonl` for a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +31,24 @@ pub struct StepRow {
     /// What the instruments saw, on the steps where they were read.
     #[serde(flatten)]
     pub measurement: Option<Measurement>,
+}
+
+impl StepRow {
+    /// The row of a step with this learning rate and so many tokens.
+    pub fn of(record: &StepRecord, lr: f64, tokens: u64) -> Self {
+        Self {
+            step: record.step,
+            loss: record.loss,
+            lr,
+            grad_norm: record.grad_norm,
+            tokens: record.step * tokens,
+            tokens_per_s: tokens as f64 / record.time.as_secs_f64(),
+            loss_scale: record.loss_scale,
+            skipped: !record.applied,
+            tvr_rescaled: record.tvr_rescaled,
+            measurement: record.measurement.clone(),
+        }
+    }
 }
 
 /// A row of `metrics.jsonl` for an evaluation.

@@ -3,29 +3,23 @@
 use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use evenkeel_data::DataEvent;
-use evenkeel_schedule::{Schedule, Tensor, TensorId};
+use evenkeel_schedule::Schedule;
 
 use crate::{
-    Compute, ComputeName, End, Executor, Generation, Plan, Program, Reader, Sampling, Setup, StepRecord, TrainError,
-    Trainer, Weights,
-    checkpoint::{
-        self, CheckpointParts, StoredTensors,
-        trainer_state::{Best, FORMAT_VERSION, Tokenizer, TrainerState},
-    },
+    Compute, End, Executor, Generation, Plan, Program, Reader, Sampling, Setup, StepRecord, TrainError, Trainer,
+    Weights,
+    checkpoint::{self, trainer_state::Best},
     evaluate, fixed_set, generate,
     learning_rate::learning_rate,
     metrics::{EvaluationRow, StepRow},
     profile::{Profile, StepProfile},
     run_folder::{MetricsFile, RunFolder},
     settings::Settings,
-    tensor_file::TensorRef,
+    state::{Identity, Point, kind, restore, save},
 };
 
 /// Updates in a row that a run may skip because their gradient norm is not finite, a loss scale above 1 not being why.
-const MOST_SKIPPED: u64 = 10;
-/// The state of the optimizer that is no moment; of a run in mixed precision also the loss scale.
-const STATE: &str = "optimizer.state";
-const LOSS_SCALE: &str = "optimizer.loss_scale";
+pub const MOST_SKIPPED: u64 = 10;
 /// How the sample at the end of a text run is drawn.
 const SAMPLE_TEMPERATURE: f64 = 0.7;
 
@@ -115,7 +109,7 @@ struct Run<'a> {
     settings: &'a Settings,
     tokenizer: Option<evenkeel_data::Tokenizer>,
     program: Program,
-    compute: ComputeName,
+    identity: Identity,
     folder: RunFolder,
     metrics: MetricsFile,
     trainer: Trainer,
@@ -144,6 +138,7 @@ pub async fn pretrain(
     // Before weights are drawn: they alone may be too many.
     compute.fits(&setup.program.schedule)?;
     let plan = setup.plan(settings);
+    let identity = Identity::of(&setup, settings, compute);
     let stored = match &destination {
         Destination::New(_) => None,
         Destination::Resume(folder) => load_newest(folder, &setup, compute, watch)?,
@@ -161,7 +156,7 @@ pub async fn pretrain(
     drop(parameters);
     let (done, best) = match rest {
         Some((optimizer, state)) => {
-            restore(&setup.program, &trainer, &mut executor, optimizer)?;
+            restore(&setup.program, &mut executor, optimizer)?;
             (state.step, state.best)
         }
         None => (0, None),
@@ -190,7 +185,7 @@ pub async fn pretrain(
     let mut run = Run {
         settings,
         tokenizer: setup.tokenizer,
-        compute: compute.name(),
+        identity,
         metrics: folder.metrics(done)?,
         folder,
         trainer,
@@ -247,14 +242,6 @@ fn pinned(settings: &Settings, weights: &Weights) -> Settings {
     pinned
 }
 
-fn kind(tokenizer: Option<&evenkeel_data::Tokenizer>) -> Tokenizer {
-    match tokenizer {
-        Some(tokenizer) if tokenizer.is_bytes() => Tokenizer::Bytes,
-        Some(_) => Tokenizer::File,
-        None => Tokenizer::None,
-    }
-}
-
 fn load_newest(
     folder: &RunFolder,
     setup: &Setup,
@@ -279,33 +266,6 @@ fn load_newest(
         )));
     }
     Ok(Some(stored))
-}
-
-/// Writes what the optimizer knew.
-fn restore(
-    program: &Program,
-    trainer: &Trainer,
-    executor: &mut Executor,
-    mut stored: StoredTensors,
-) -> Result<(), TrainError> {
-    for (id, moment) in program.moments() {
-        executor.write(id, &stored.take(&moment.name, &extents(moment))?)?;
-    }
-    for (name, tensor) in state(trainer) {
-        let values = stored.take(name, &[program.schedule.tensor(tensor).len()])?;
-        executor.write(tensor, &values)?;
-    }
-    Ok(stored.finish()?)
-}
-
-/// What the optimizer keeps besides moments.
-fn state(trainer: &Trainer) -> impl Iterator<Item = (&'static str, TensorId)> + use<> {
-    let (state, loss_scale) = (trainer.update().state, trainer.update().loss_scale);
-    [(STATE, state)].into_iter().chain(loss_scale.dynamic.then_some((LOSS_SCALE, loss_scale.tensor)))
-}
-
-fn extents(tensor: &Tensor) -> Vec<usize> {
-    tensor.shape.iter().map(|dim| dim.extent).collect()
 }
 
 impl Run<'_> {
@@ -377,7 +337,7 @@ impl Run<'_> {
         }
         let train = &self.settings.train;
         let lr = learning_rate(&self.settings.schedule, self.settings.optimizer.lr, train.steps, step);
-        self.trainer.begin(step, lr, self.measured(step));
+        self.trainer.begin(step, lr, self.settings.measures(step));
         Ok(())
     }
 
@@ -411,19 +371,7 @@ impl Run<'_> {
             }
             self.watch.event(Event::Notice(&notice));
         }
-        let tokens = self.trainer.tokens_per_step();
-        let row = StepRow {
-            step,
-            loss: record.loss,
-            lr,
-            grad_norm: record.grad_norm,
-            tokens: step * tokens,
-            tokens_per_s: tokens as f64 / time.as_secs_f64(),
-            loss_scale: record.loss_scale,
-            skipped: !record.applied,
-            tvr_rescaled: record.tvr_rescaled,
-            measurement: record.measurement.clone(),
-        };
+        let row = StepRow::of(&record, lr, self.trainer.tokens_per_step());
         self.metrics.append(&row)?;
         self.watch.event(Event::Step(&row));
         let first = self.summary.losses.map_or(row.loss, |(first, _)| first);
@@ -438,12 +386,6 @@ impl Run<'_> {
             self.watch.event(Event::Profiled(&self.program.schedule, &self.profile, &trace));
         }
         Ok(())
-    }
-
-    /// Whether the instruments are read at this step: every interval, and at the end.
-    fn measured(&self, step: u64) -> bool {
-        let interval = self.settings.instruments.interval;
-        interval > 0 && (step.is_multiple_of(interval) || step == self.settings.train.steps)
     }
 
     /// Whether a validation loss is the lowest so far, in a run that keeps that checkpoint. One that is to have no
@@ -470,42 +412,10 @@ impl Run<'_> {
 
     /// Writes a checkpoint, and removes those that it takes the place of.
     async fn save(&mut self, record: &StepRecord, only_as_best: bool) -> Result<(), TrainError> {
-        let schedule = self.program.schedule.clone();
-        let mut model = Vec::new();
-        for spec in self.program.config.parameters() {
-            let values = self.executor.read(schedule.find(&spec.name)?).await?;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(TrainError::NonFiniteParameter { name: spec.name, index, hint: self.resume_hint() });
-            }
-            model.push((spec.name, spec.shape, values));
-        }
-        let mut optimizer = Vec::new();
-        for (id, moment) in self.program.moments() {
-            optimizer.push((moment.name.clone(), extents(moment), self.executor.read(id).await?));
-        }
-        for (name, tensor) in state(&self.trainer) {
-            let values = self.executor.read(tensor).await?;
-            optimizer.push((name.to_owned(), vec![values.len()], values));
-        }
-        let trainer = TrainerState {
-            format_version: FORMAT_VERSION,
-            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
-            adapter: self.compute.adapter.clone(),
-            driver: self.compute.driver.clone(),
-            backend: self.compute.backend.clone(),
-            step: record.step,
-            applied_steps: record.applied_steps,
-            data_position: record.step * self.trainer.tokens_per_step(),
-            seed: self.settings.train.seed,
-            tokenizer: kind(self.tokenizer.as_ref()),
-            only_as_best,
-            best: self.summary.best,
-        };
-        let config = &self.program.config;
-        let tokenizer = self.tokenizer.as_ref();
-        let (model, optimizer) = (&refs(&model), &refs(&optimizer));
-        let parts = CheckpointParts { config, model, tokenizer, optimizer, trainer: &trainer };
-        let path = checkpoint::save(&self.folder, &parts)?;
+        let (step, applied_steps) = (record.step, record.applied_steps);
+        let point = Point { step, applied_steps, only_as_best, best: self.summary.best };
+        let hint = self.resume_hint();
+        let path = save(&self.program, &mut self.executor, &self.folder, &self.identity, &point, &hint).await?;
         self.saved = record.step;
         let best = self.summary.best.map(|best| best.step);
         checkpoint::prune(&self.folder, self.settings.train.keep_checkpoints, best)?;
@@ -567,8 +477,4 @@ impl Reader for SampleReader<'_> {
     fn interrupted(&mut self) -> bool {
         self.watch.stop()
     }
-}
-
-fn refs(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<TensorRef<'_>> {
-    tensors.iter().map(|(name, shape, data)| TensorRef { name: name.clone(), shape: shape.clone(), data }).collect()
 }

@@ -32,6 +32,9 @@ pub use keys::{
 };
 pub use presets::{Preset, presets};
 
+/// Where settings are from that come as a text.
+const TEXT: &str = "settings";
+
 /// Where settings are given, in rising precedence; below them stand the preset and the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -99,6 +102,15 @@ impl Settings {
     /// As [`Self::resolve`].
     pub fn from_run_file(path: &Path) -> Result<Self, TrainError> {
         Self::resolve(&Sources { file: Some(path.to_owned()), ..Sources::default() })
+    }
+
+    /// The settings of a run file's text.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn from_toml(text: &str) -> Result<Self, TrainError> {
+        let table = given::parse(text, Path::new(TEXT))?;
+        Self::from_tables(&[(TEXT.to_owned(), table)])
     }
 
     /// The resolved run file: every key, paths absolute. Resolving it gives the same settings.

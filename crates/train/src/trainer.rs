@@ -182,6 +182,11 @@ impl Trainer {
         self.running.back().map(|running| running.step)
     }
 
+    /// Whether the update of the first of the steps that have begun is on its way: the step can only be finished.
+    pub fn committed(&self) -> bool {
+        self.running.front().is_some_and(|running| running.metrics.is_some())
+    }
+
     /// Finishes the first of the steps that have begun; meanwhile the device gets what can be done of the second. On
     /// the CPU executor that is nothing.
     ///
@@ -198,7 +203,8 @@ impl Trainer {
     }
 
     /// Submits of the steps that have begun what keeps the device busy for about `budget`; never waits. Done: nothing is
-    /// left but what needs the record of the first of them.
+    /// left but what needs the record of the first of them. What computes in the caller's time, the CPU executor and
+    /// drivers that do so inside of submits, computes until `budget` is over: one phase, or one dispatch, at least.
     ///
     /// # Errors
     /// Data that cannot be read, a device that is lost, no step that has begun.
@@ -206,15 +212,20 @@ impl Trainer {
         if self.running.is_empty() {
             return Err(TrainError::NoStep);
         }
+        let began = now();
         loop {
             let start = now();
-            let progress = executor.advance(budget)?;
+            let progress = executor.advance(budget.saturating_sub(start - began))?;
             self.count(executor, now() - start);
             if progress == Progress::More {
                 return Ok(progress);
             }
             if !self.start_part(executor)? {
                 return Ok(Progress::Done);
+            }
+            // Some drivers compute inside of submits.
+            if now() - began >= budget {
+                return Ok(Progress::More);
             }
         }
     }

@@ -93,6 +93,11 @@ pub(crate) fn read(path: &Path) -> Result<Table, TrainError> {
     let bytes = fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
     let text = String::from_utf8(bytes)
         .map_err(|error| TrainError::NotUtf8 { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;
+    parse(&text, path)
+}
+
+/// The text of a TOML file.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Table, TrainError> {
     text.parse().map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start.min(text.len()));
         TrainError::NotToml {
