@@ -21,7 +21,7 @@ struct Params {
 // Lanes of a subgroup, set by the executor.
 override SUBGROUP: u32 = 8u;
 // Rows of a tile, in one or two arrays. lavapipe, 512^3, GFLOP per CPU second: 32 rows 13.4, 16 rows 10.9, 8 rows 8.0; an array
-// of 64 is not unrolled: 3.2. Two of 32 take 0.87 times as long as one (256 bits) or 0.82 times (512 bits; Zen 5, 1024^3).
+// of 64 is not unrolled: 3.2. Two of 32 take 0.92 times as long as one (256 bits) or 0.8 times (512 bits; Zen 5, 1024^3).
 const TM: u32 = 32u;
 const ARRAYS: u32 = 2u;
 const ROWS: u32 = TM * ARRAYS;

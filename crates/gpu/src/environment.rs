@@ -24,7 +24,7 @@ pub unsafe fn prepare_environment() {
     }
 }
 
-/// Whether this is AMD's Zen 5 or later (family 26): a step takes 0.85 times as long with 512 bits there, and took longer on
+/// Whether this is AMD's Zen 5 or later (family 26): a step takes 0.87 times as long with 512 bits there, and took longer on
 /// an Intel Xeon with AVX-512 (benches/LOG.md).
 #[cfg(target_arch = "x86_64")]
 fn wide_vectors_pay() -> bool {
