@@ -22,6 +22,7 @@ mod profile;
 mod report;
 mod resume;
 mod run_folder;
+mod samples;
 mod schedule;
 mod settings;
 mod shells;

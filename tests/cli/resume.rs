@@ -44,7 +44,7 @@ fn metrics_without_rates(place: &Place, run: &str) -> Vec<Value> {
 }
 
 /// Large enough for a kill to hit any part of a step or of a checkpoint.
-const LARGER: &str = "--set model.hidden_size=64 --set train.batch_size=4 --set train.eval_every=4 \
+const LARGER: &str = "--set model.hidden_size=64 --set train.batch_size=4 --set train.eval_every=4 --set train.sample_every=5 \
                       --set train.checkpoint_every=3 --set train.keep_checkpoints=2";
 
 /// Trains once unbroken and once killed at random moments; both must end in the same bits.
@@ -72,8 +72,10 @@ fn killed_and_resumed(adapter: &str, more: &str, seed: u64) -> Place {
     place
 }
 
-/// Whether the runs `killed` and `unbroken` left the same rows and the same checkpoints.
+/// Whether the runs `killed` and `unbroken` left the same rows, samples and checkpoints.
 fn assert_ended_alike(place: &Place) {
+    let samples = |run| String::from_utf8(place.read(format!("{run}/samples.jsonl"))).unwrap();
+    assert_eq!(samples("killed"), samples("unbroken"));
     assert_eq!(metrics_without_rates(place, "killed"), metrics_without_rates(place, "unbroken"));
     assert_eq!(place.list("killed"), place.list("unbroken"));
     assert_eq!(place.list("killed/.partial"), [""; 0]);
@@ -103,7 +105,7 @@ fn twenty_kills_also_within_checkpoints_leave_no_trace_cpu() {
     // A checkpoint of 1.5 MB after every second step, written for as long as these steps take.
     let settings = "--adapter cpu --steps 120 --set model.from=first --set model.freeze=['lm_head'] \
                     --set train.batch_size=1 --set train.seq_len=8 --set train.grad_accumulation=2 \
-                    --set train.eval_every=3 --set train.checkpoint_every=2 --set train.keep_checkpoints=2 \
+                    --set train.eval_every=3 --set train.checkpoint_every=2 --set train.keep_checkpoints=2 --set train.sample_every=7 \
                     --set optimizer.kind=novograd --set optimizer.no_decay=['o_proj'] --set schedule.kind=wsd \
                     --set tvr.enabled=true --set tvr.interval=7 --set tvr.target_std=0.01";
     place.run(&format!("pretrain {settings} --out unbroken")).succeeded();
@@ -304,6 +306,21 @@ fn rows_after_the_checkpoint_and_a_torn_one_are_cut_cpu() {
     place.write("run/metrics.jsonl", rows);
     place.run("pretrain --adapter cpu --resume run").succeeded();
     assert_eq!(metrics_without_rates(&place, "run"), whole);
+}
+
+#[test]
+fn with_other_data_a_run_does_not_go_on_cpu() {
+    let place = Place::new();
+    let text = "all work and no play makes jack a dull boy. ".repeat(40);
+    place.write("book.txt", &text);
+    place.train_tiny("run", "--data book.txt --tokenizer bytes").succeeded();
+    let goes_on = || place.run("pretrain --adapter cpu --resume run");
+    for changed in [text.replace("jack", "jill"), text[..text.len() - 44].to_owned()] {
+        place.write("book.txt", changed);
+        goes_on().refused(&["step-000004", "training data", "model.from"]);
+    }
+    place.write("book.txt", &text);
+    goes_on().succeeded();
 }
 
 #[test]

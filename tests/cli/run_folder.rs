@@ -26,6 +26,7 @@ fn layout(place: &Place, run: &str, adapter: &str) {
             "lock",
             "metrics.jsonl",
             "run.toml",
+            "samples.jsonl",
             "tokenizer.json",
             "tokenizer_config.json"
         ]

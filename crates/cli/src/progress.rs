@@ -192,6 +192,12 @@ impl Watch for Progress {
                 }
                 output::bytes(text.as_bytes());
             }
+            // The last one was shown as it came.
+            Event::Sampled(_) if self.sampling => {}
+            Event::Sampled(sample) => {
+                let words = sample.text.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.note(&format!("step {}  it writes: {words}", sample.step));
+            }
             Event::Profiled(schedule, profile, trace) => {
                 if let Some(profiling) = &mut self.profiling {
                     profiling.update(schedule, profile, trace);

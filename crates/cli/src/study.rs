@@ -182,7 +182,12 @@ impl Watch for StudyProgress {
             Event::Step(row) => self.step(row),
             Event::Evaluated(row) => self.valid_loss = Some(row.valid_loss),
             // The data were prepared, and their faults told, when the study began.
-            Event::Data(_) | Event::Kernels(..) | Event::Checkpoint(_) | Event::Sample(_) | Event::Profiled(..) => {}
+            Event::Data(_)
+            | Event::Kernels(..)
+            | Event::Checkpoint(_)
+            | Event::Sample(_)
+            | Event::Sampled(_)
+            | Event::Profiled(..) => {}
         }
     }
 
@@ -190,7 +195,7 @@ impl Watch for StudyProgress {
         self.stop.asked()
     }
 
-    fn sample(&self) -> bool {
+    fn samples(&self) -> bool {
         false
     }
 }

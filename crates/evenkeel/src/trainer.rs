@@ -8,7 +8,7 @@ use evenkeel_train::{
     checkpoint::{self, trainer_state::Best},
     evaluate, fixed_set,
     learning_rate::learning_rate,
-    restore,
+    require_same_run, restore,
     run_folder::RunFolder,
     save,
     settings::Settings,
@@ -120,10 +120,10 @@ impl Trainer {
         compute.fits(&setup.program.schedule)?;
         let identity = Identity::of(&setup, settings, compute);
         let (parameters, rest) = match stored {
-            Some((path, stored)) if stored.config != setup.config => {
-                return Err(TrainError::Resume { path, what: "model", expected: "the run's", got: "another" });
+            Some((path, stored)) => {
+                require_same_run(&path, &stored, &setup)?;
+                (stored.parameters, Some((stored.optimizer, stored.trainer)))
             }
-            Some((_, stored)) => (stored.parameters, Some((stored.optimizer, stored.trainer))),
             None => (setup.weights.load(&setup.config)?, None),
         };
         let mut executor = setup.program.prepare(compute, &parameters, &mut |_, _| ()).await?;

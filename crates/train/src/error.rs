@@ -148,7 +148,7 @@ pub enum TrainError {
         got: String,
     },
     /// A checkpoint of another run.
-    #[error("{}: {what}: expected {expected}, got {got}", path.display())]
+    #[error("{}: {what}: expected {expected}, got {got}{hint}", path.display())]
     Resume {
         /// Checkpoint.
         path: PathBuf,
@@ -158,6 +158,8 @@ pub enum TrainError {
         expected: &'static str,
         /// By the checkpoint.
         got: &'static str,
+        /// The next step, if there is one.
+        hint: &'static str,
     },
     /// A fault of an arm of a study.
     #[error("arm {arm}: {source}")]

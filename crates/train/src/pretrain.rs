@@ -1,27 +1,29 @@
-//! The run: steps, evaluations, checkpoints and metrics in a run folder, from the beginning or from where it stopped.
+//! The run: steps, evaluations, samples, checkpoints and metrics in a run folder, from the beginning or from where it
+//! stopped.
 
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+mod sample;
+mod start;
+mod watch;
 
-use evenkeel_data::DataEvent;
-use evenkeel_schedule::Schedule;
+use std::{path::PathBuf, time::Duration};
+
+use start::{load_newest, pinned, set_up};
+pub use watch::{Event, Watch};
 
 use crate::{
-    Compute, End, Executor, Generation, Plan, Program, Reader, Sampling, Setup, StepRecord, TrainError, Trainer,
-    Weights,
+    Compute, Executor, Program, StepRecord, TrainError, Trainer,
     checkpoint::{self, trainer_state::Best},
-    evaluate, fixed_set, generate,
+    evaluate, fixed_set,
     learning_rate::learning_rate,
     metrics::{EvaluationRow, StepRow},
     profile::{Profile, StepProfile},
-    run_folder::{MetricsFile, RunFolder},
+    run_folder::{MetricsFile, RunFolder, SamplesFile},
     settings::Settings,
-    state::{Identity, Point, kind, restore, save},
+    state::{Identity, Point, restore, save},
 };
 
 /// Updates in a row that a run may skip because their gradient norm is not finite, a loss scale above 1 not being why.
 pub const MOST_SKIPPED: u64 = 10;
-/// How the sample at the end of a text run is drawn.
-const SAMPLE_TEMPERATURE: f64 = 0.7;
 
 /// Where a run lives.
 #[derive(Debug)]
@@ -30,60 +32,6 @@ pub enum Destination {
     New(PathBuf),
     /// A folder to go on in.
     Resume(RunFolder),
-}
-
-/// What a run tells while it goes.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Data are read and prepared.
-    Data(DataEvent<'a>),
-    /// Something to know, in one line.
-    Notice(&'a str),
-    /// Kernels compiled, of how many.
-    Kernels(usize, usize),
-    /// Everything is in place.
-    Started {
-        /// Run folder.
-        folder: &'a std::path::Path,
-        /// Steps done before.
-        done: u64,
-        /// Steps in all.
-        steps: u64,
-        /// What the run takes.
-        plan: &'a Plan,
-    },
-    /// A step is done.
-    Step(&'a StepRow),
-    /// An evaluation is done.
-    Evaluated(&'a EvaluationRow),
-    /// A checkpoint is complete.
-    Checkpoint(&'a std::path::Path),
-    /// Text of the sample.
-    Sample(&'a str),
-    /// A step for which [`Watch::profiles`] asked is done: the schedule, all such steps so far, and their trace.
-    Profiled(&'a Schedule, &'a Profile, &'a std::path::Path),
-}
-
-/// Who listens to a run. [`Watch::stop`] is asked after every step.
-pub trait Watch: Send {
-    /// Something happened.
-    fn event(&mut self, event: Event<'_>);
-
-    /// Whether to stop here, with a checkpoint, as if the run were to go on another day.
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    /// Whether to note when each kernel of this step runs, which makes the step slower.
-    fn profiles(&mut self, step: u64) -> bool {
-        let _ = step;
-        false
-    }
-
-    /// Whether a run that has finished is to write a sample.
-    fn sample(&self) -> bool {
-        true
-    }
 }
 
 /// How a run ended.
@@ -112,6 +60,8 @@ struct Run<'a> {
     identity: Identity,
     folder: RunFolder,
     metrics: MetricsFile,
+    /// There where the run writes samples.
+    samples: Option<SamplesFile>,
     trainer: Trainer,
     executor: Executor,
     validation: Option<evenkeel_data::Windows>,
@@ -170,7 +120,6 @@ pub async fn pretrain(
         Destination::Resume(folder) => folder,
     };
     folder.write_tokenizer(setup.tokenizer.as_ref())?;
-    folder.cut_metrics_after(done)?;
     let steps = settings.train.steps;
     watch.event(Event::Started { folder: folder.path(), done, steps, plan: &plan });
     let summary = Summary {
@@ -184,6 +133,7 @@ pub async fn pretrain(
     };
     let mut run = Run {
         settings,
+        samples: (setup.program.generation.is_some() && watch.samples()).then(|| folder.samples(done)).transpose()?,
         tokenizer: setup.tokenizer,
         identity,
         metrics: folder.metrics(done)?,
@@ -200,85 +150,22 @@ pub async fn pretrain(
     };
     run.steps(done).await?;
     run.tell_profile()?;
-    run.sample().await?;
     Ok(run.summary)
-}
-
-/// Sets a run up, with the tokenizer that it began with.
-fn set_up(
-    settings: &Settings,
-    destination: &Destination,
-    compute: &Compute,
-    watch: &mut dyn Watch,
-) -> Result<Setup, TrainError> {
-    let known = match destination {
-        Destination::New(_) => None,
-        Destination::Resume(folder) => evenkeel_data::Tokenizer::of_folder(folder.path())?,
-    };
-    Setup::with_data(&settings_here(settings, destination)?, compute, known, &mut |event| {
-        watch.event(Event::Data(event));
-        if watch.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-}
-
-/// The settings to set up with: a run that goes on has its model in its checkpoints, whatever became of the folder that
-/// it started from.
-fn settings_here(settings: &Settings, destination: &Destination) -> Result<Settings, TrainError> {
-    let mut here = settings.clone();
-    if let (Some(from), Destination::Resume(folder)) = (&mut here.model.from, destination)
-        && let Some((_, newest)) = checkpoint::newest(folder)?
-    {
-        *from = newest;
-    }
-    Ok(here)
-}
-
-/// The settings with the checkpoint that the weights come from: which one is a run's best may change.
-fn pinned(settings: &Settings, weights: &Weights) -> Settings {
-    let mut pinned = settings.clone();
-    if let Weights::Folder(folder) = weights {
-        pinned.model.from = Some(folder.clone());
-    }
-    pinned
-}
-
-fn load_newest(
-    folder: &RunFolder,
-    setup: &Setup,
-    compute: &Compute,
-    watch: &mut dyn Watch,
-) -> Result<Option<checkpoint::LoadedCheckpoint>, TrainError> {
-    let Some((_, path)) = checkpoint::newest(folder)? else { return Ok(None) };
-    let stored = checkpoint::load(&path)?;
-    if stored.config != setup.config {
-        return Err(TrainError::Resume { path, what: "model", expected: "the run's", got: "another" });
-    }
-    let tokenizer = setup.tokenizer.as_ref();
-    if evenkeel_data::Tokenizer::of_folder(&path)?.as_ref() != tokenizer || stored.trainer.tokenizer != kind(tokenizer)
-    {
-        return Err(TrainError::Resume { path, what: "tokenizer", expected: "the run's", got: "another" });
-    }
-    let name = compute.name();
-    if (&stored.trainer.adapter, &stored.trainer.driver) != (&name.adapter, &name.driver) {
-        watch.event(Event::Notice(&format!(
-            "the run was computed on {} ({}) so far and goes on on {} ({}): its bits will differ from an unbroken run's",
-            stored.trainer.adapter, stored.trainer.driver, name.adapter, name.driver,
-        )));
-    }
-    Ok(Some(stored))
 }
 
 impl Run<'_> {
     async fn steps(&mut self, done: u64) -> Result<(), TrainError> {
         let train = &self.settings.train;
-        let due = |every: u64, step: u64| step == train.steps || (every > 0 && step.is_multiple_of(every));
+        // One that a stop or a kill kept from being written.
+        self.sample(done).await?;
         let mut warned = false;
         // Skipped updates in a row, and whether a checkpoint waits for a step that is applied.
         let (mut skipped, mut owed) = (0, false);
         for step in done + 1..=train.steps {
             self.begin(step).await?;
             // What reads the weights has the device to itself.
-            let alone = owed || due(train.eval_every, step) || due(train.checkpoint_every, step);
+            let (evaluated, saved) = (self.is_due(train.eval_every, step), self.is_due(train.checkpoint_every, step));
+            let alone = owed || evaluated || saved || self.sample_is_due(step);
             if !alone {
                 self.begin(step + 1).await?;
             }
@@ -292,12 +179,12 @@ impl Run<'_> {
                 self.watch.event(Event::Notice("the data is at its end and begins again"));
                 warned = true;
             }
-            let loss = if due(train.eval_every, step) { self.evaluate(step).await? } else { None };
+            let loss = if evaluated { self.evaluate(step).await? } else { None };
             let stop = self.watch.stop() && step < train.steps;
             if stop {
                 self.trainer.abandon(&mut self.executor).await?;
             }
-            owed |= stop || due(train.checkpoint_every, step);
+            owed |= stop || saved;
             let best = loss.filter(|&loss| good && self.is_best(loss, owed));
             if let Some(valid_loss) = best {
                 self.summary.best = Some(Best { step, valid_loss });
@@ -310,9 +197,15 @@ impl Run<'_> {
                 self.watch.event(Event::Notice(&format!("stopped; {}", self.resume_hint())));
                 return Ok(());
             }
+            self.sample(step).await?;
         }
         self.summary.finished = true;
         Ok(())
+    }
+
+    /// Whether what is done every so many steps, and after the last, is done after `step`.
+    fn is_due(&self, every: u64, step: u64) -> bool {
+        step == self.settings.train.steps || (every > 0 && step > 0 && step.is_multiple_of(every))
     }
 
     /// Begins a step that has not begun. One that is profiled has the device to itself: it does not begin while
@@ -426,55 +319,5 @@ impl Run<'_> {
     /// The command that goes on from the last checkpoint.
     fn resume_hint(&self) -> String {
         format!("evenkeel pretrain --resume {} goes on after step {}", self.folder.path().display(), self.saved)
-    }
-
-    async fn sample(&mut self) -> Result<(), TrainError> {
-        let wanted = self.watch.sample() && self.program.generation.is_some();
-        let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| wanted) else { return Ok(()) };
-        if !self.summary.finished || self.summary.losses.is_none() {
-            return Ok(());
-        }
-        let seed = self.settings.train.seed;
-        let options = Generation {
-            sampling: Sampling { temperature: SAMPLE_TEMPERATURE, seed, ..Sampling::default() },
-            max_new_tokens: usize::MAX, // until the context is full
-            end_token: None,
-            known_tokens: tokenizer.vocab_size(),
-        };
-        let prompts = [vec![tokenizer.start()]];
-        let mut reader = SampleReader { watch: &mut *self.watch, decoder: Some(tokenizer.decoder()) };
-        generate(&self.program, &mut self.executor, &prompts, &options, &mut reader).await?;
-        Ok(())
-    }
-}
-
-/// Hands a sample on piece by piece.
-struct SampleReader<'a> {
-    watch: &'a mut dyn Watch,
-    decoder: Option<evenkeel_data::Decoder>,
-}
-
-impl SampleReader<'_> {
-    fn show(&mut self, text: Option<String>) {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            self.watch.event(Event::Sample(&text));
-        }
-    }
-}
-
-impl Reader for SampleReader<'_> {
-    fn token(&mut self, _: usize, token: u32) -> bool {
-        let text = self.decoder.as_mut().map(|decoder| decoder.push(token));
-        self.show(text);
-        true
-    }
-
-    fn ended(&mut self, _: usize, _: End) {
-        let text = self.decoder.take().map(evenkeel_data::Decoder::finish);
-        self.show(text);
-    }
-
-    fn interrupted(&mut self) -> bool {
-        self.watch.stop()
     }
 }

@@ -1,22 +1,22 @@
-//! The folder of one run: `run.toml`, `metrics.jsonl`, `checkpoints/`, and for the engine's own use `lock` and
+//! The folder of one run: `run.toml`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/`, and for the engine's own use `lock` and
 //! `.partial/`, where files and checkpoints grow until they are complete.
 //!
 //! A [`RunFolder`] holds the operating system's lock on `lock` for as long as it lives; the lock dies with the process,
 //! so a killed run leaves none behind.
 
+mod rows;
+
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use evenkeel_data::Tokenizer;
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::checkpoint::error::{CheckpointError, excerpt};
 use crate::checkpoint::write_file;
-use crate::event_file::EventFile;
-use crate::inspection::run::read_rows;
+
+pub use rows::{MetricsFile, SamplesFile};
 
 pub(crate) const RUN_FILE: &str = "run.toml";
 /// Its profile's trace.
@@ -149,51 +149,6 @@ impl RunFolder {
         Ok(self.path.join(TRACE_FILE))
     }
 
-    /// Opens `metrics.jsonl`, and TensorBoard's event file beside it, for rows of steps after `done`.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn metrics(&self, done: u64) -> Result<MetricsFile, CheckpointError> {
-        let path = self.path.join(METRICS_FILE);
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).map_err(CheckpointError::io("open", &path))?;
-        let (rows, _) = read_rows(&path)?;
-        Ok(MetricsFile { path, file, events: EventFile::open(self, done, &rows)? })
-    }
-
-    /// Removes from `metrics.jsonl` every row of a step after `step`, and a last row that a kill has torn.
-    /// To be called before [`RunFolder::metrics`].
-    ///
-    /// # Errors
-    /// A row, not the last, without a step; whatever the system refuses. Then the file is as it was.
-    pub fn cut_metrics_after(&self, step: u64) -> Result<(), CheckpointError> {
-        let path = self.path.join(METRICS_FILE);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            opened => opened.map_err(CheckpointError::io("open", &path))?,
-        };
-        let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
-        let mut kept = Vec::new();
-        while let Some((index, line)) = lines.next() {
-            let line = line.map_err(CheckpointError::io("read", &path))?;
-            let row_step = serde_json::from_slice::<Value>(&line).ok().and_then(|row| row.get("step")?.as_u64());
-            match row_step {
-                Some(row_step) if row_step <= step => {
-                    kept.extend_from_slice(&line);
-                    kept.push(b'\n');
-                }
-                Some(_) => {}
-                None if lines.peek().is_none() => {}
-                None => {
-                    let got = excerpt(&String::from_utf8_lossy(&line));
-                    let expected = format!("a row with a step in line {}", index + 1);
-                    return Err(CheckpointError::malformed(&path, expected, got));
-                }
-            }
-        }
-        self.replace(METRICS_FILE, |writer| writer.write_all(&kept))
-    }
-
     /// Writes the file `name` of this folder so that at any moment it is the old or the new one.
     pub(crate) fn replace(
         &self,
@@ -204,26 +159,6 @@ impl RunFolder {
         write_file(&partial, fill)?;
         fs::rename(&partial, &complete).map_err(CheckpointError::io("write", &complete))?;
         sync_folder(&self.path)
-    }
-}
-
-/// `metrics.jsonl` and its event file, open for appending.
-#[derive(Debug)]
-pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
-    events: EventFile,
-}
-
-impl MetricsFile {
-    /// Appends one row, in one write: a reader sees whole rows, but for a kill within the write.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn append(&mut self, row: &impl Serialize) -> Result<(), CheckpointError> {
-        let row = serde_json::to_value(row).map_err(|error| CheckpointError::io("write", &self.path)(error.into()))?;
-        self.file.write_all(format!("{row}\n").as_bytes()).map_err(CheckpointError::io("write", &self.path))?;
-        self.events.append(&row)
     }
 }
 

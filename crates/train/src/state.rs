@@ -1,6 +1,6 @@
 //! What a run is at one point: parameters, moments and the optimizer's state, between the device and checkpoints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use evenkeel_data::Tokenizer;
 use evenkeel_schedule::{Tensor, TensorId};
@@ -8,7 +8,7 @@ use evenkeel_schedule::{Tensor, TensorId};
 use crate::{
     Compute, ComputeName, Executor, Program, Setup, TrainError,
     checkpoint::{
-        self, CheckpointParts, StoredTensors,
+        self, CheckpointParts, LoadedCheckpoint, StoredTensors,
         trainer_state::{self, Best, FORMAT_VERSION, TrainerState},
     },
     run_folder::RunFolder,
@@ -27,6 +27,7 @@ pub struct Identity {
     seed: u64,
     tokens_per_step: u64,
     tokenizer: Option<Tokenizer>,
+    data: String,
 }
 
 /// Where a run is when a checkpoint of it is written.
@@ -51,6 +52,7 @@ impl Identity {
             seed: train.seed,
             tokens_per_step: (train.batch_size * train.grad_accumulation * train.seq_len) as u64,
             tokenizer: setup.tokenizer.clone(),
+            data: setup.batches.corpus().fingerprint(),
         }
     }
 
@@ -67,14 +69,41 @@ impl Identity {
             data_position: point.step * self.tokens_per_step,
             seed: self.seed,
             tokenizer: kind(self.tokenizer.as_ref()),
+            data: Some(self.data.clone()),
             only_as_best: point.only_as_best,
             best: point.best,
         }
     }
 }
 
+/// Refuses to go on with a checkpoint of another model, or of other data: what came then would be no run that the
+/// settings tell of.
+///
+/// # Errors
+/// [`TrainError::Resume`]; a tokenizer that cannot be read.
+pub fn require_same_run(path: &Path, stored: &LoadedCheckpoint, setup: &Setup) -> Result<(), TrainError> {
+    let other = |what, hint| {
+        let (path, expected, got) = (path.to_owned(), "the run's", "another");
+        Err(TrainError::Resume { path, what, expected, got, hint })
+    };
+    if stored.config != setup.config {
+        return other("model", "");
+    }
+    let tokenizer = setup.tokenizer.as_ref();
+    let same = Tokenizer::of_folder(path)?.as_ref() == tokenizer && stored.trainer.tokenizer == kind(tokenizer);
+    if !same {
+        return other("tokenizer", "");
+    }
+    match &stored.trainer.data {
+        Some(data) if *data != setup.batches.corpus().fingerprint() => {
+            other("training data", "; a new run with model.from goes on with other data")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a checkpoint says of a tokenizer.
-pub(crate) fn kind(tokenizer: Option<&Tokenizer>) -> trainer_state::Tokenizer {
+fn kind(tokenizer: Option<&Tokenizer>) -> trainer_state::Tokenizer {
     match tokenizer {
         Some(tokenizer) if tokenizer.is_bytes() => trainer_state::Tokenizer::Bytes,
         Some(_) => trainer_state::Tokenizer::File,

@@ -56,6 +56,7 @@ fn trainer(step: u64) -> TrainerState {
         data_position: step * 1024,
         seed: u64::MAX,
         tokenizer: Tokenizer::Bytes,
+        data: Some("00".into()),
         only_as_best: false,
         best: None,
     }

@@ -36,6 +36,9 @@ pub struct TrainerState {
     pub seed: u64,
     /// How text became tokens.
     pub tokenizer: Tokenizer,
+    /// Fingerprint of the training data; none in a checkpoint of an engine that knew of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Whether it stands here for its validation loss alone, between the checkpoints that were due: it goes when a
     /// lower loss comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::inspection::run::{Sample, samples as samples_of};
 
 /// A run folder that has got as far as its run file.
 fn begun(path: &Path) -> RunFolder {
@@ -107,8 +108,8 @@ fn cutting_keeps_the_bytes_of_earlier_rows_and_drops_a_torn_one() {
     let folder = tempfile::tempdir().unwrap();
     let run = begun(folder.path());
     let path = folder.path().join("metrics.jsonl");
-    run.cut_metrics_after(3).unwrap();
-    assert!(!path.exists());
+    run.metrics(3).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
     let rows = "{\"step\":1, \"loss\":5}\n{\"valid_loss\":4,\"step\":1}\n{\"step\":2}\n{\"step\":3}\n";
     for (torn, step, kept) in [
         ("", 9, rows),
@@ -119,12 +120,34 @@ fn cutting_keeps_the_bytes_of_earlier_rows_and_drops_a_torn_one() {
         ("", 0, ""),
     ] {
         fs::write(&path, format!("{rows}{torn}")).unwrap();
-        run.cut_metrics_after(step).unwrap();
+        run.metrics(step).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), kept, "{torn:?} {step}");
     }
     fs::write(&path, "{\"step\":1}").unwrap();
-    run.cut_metrics_after(1).unwrap();
+    run.metrics(1).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
+}
+
+#[test]
+fn samples_are_cut_as_metrics_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = begun(folder.path());
+    let sample = |step: u64| Sample { step, text: format!("\"After\"\n{step}") };
+    let mut samples = run.samples(0).unwrap();
+    assert!(!samples.ends_with(10));
+    for step in [10, 20, 30] {
+        samples.append(&sample(step)).unwrap();
+        assert!(samples.ends_with(step) && !samples.ends_with(step - 10));
+    }
+    drop(samples);
+    let path = folder.path().join("samples.jsonl");
+    let torn = fs::read_to_string(&path).unwrap() + "{\"step\":40,\"te";
+    fs::write(&path, torn).unwrap();
+    let again = run.samples(20).unwrap();
+    assert!(again.ends_with(20));
+    drop(again);
+    let (kept, broken) = samples_of(folder.path()).unwrap();
+    assert_eq!((kept, broken.len()), (vec![sample(10), sample(20)], 0));
 }
 
 #[test]
@@ -135,7 +158,7 @@ fn metrics_that_are_none_stay_as_they_are() {
     for line in ["hello", "{\"step\":-1}", "{\"loss\":1}", "[1]", ""] {
         let text = format!("{{\"step\":1}}\n{line}\n{{\"step\":2}}\n");
         fs::write(&path, &text).unwrap();
-        let error = run.cut_metrics_after(1).unwrap_err().to_string();
+        let error = run.metrics(1).unwrap_err().to_string();
         assert!(error.contains("a row with a step in line 2, got"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }

@@ -205,10 +205,12 @@ sections! {
         seq_len: usize [AtLeast(1)] = Preset;
         /// Storage of activations and of the operands of matrix products: f32, or f16 with f32 arithmetic and weights
         precision: Precision = Toml("\"f32\"");
-        /// Seed of the first weights, the data order, the stories and the sample
+        /// Seed of the first weights, the data order, the stories and the samples
         seed: u64 [AtLeast(0)] = Toml("1");
         /// Steps between evaluations; 0: only after the last
         eval_every: u64 [AtLeast(0)] = Toml("100");
+        /// Steps between samples of what the model writes, in samples.jsonl; 0: only after the last
+        sample_every: u64 [AtLeast(0)] = Toml("100");
         /// Steps between checkpoints; 0: only after the last
         checkpoint_every: u64 [AtLeast(0)] = Toml("200");
         /// Newest checkpoints to keep; 0: all
