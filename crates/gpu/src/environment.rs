@@ -7,7 +7,7 @@ const VECTOR_WIDTH: &str = "LP_NATIVE_VECTOR_WIDTH";
 
 /// Sets what makes Mesa's drivers faster or quieter; what the user has set stays.
 ///
-/// - lavapipe computes with vectors of 512 bits where the processor does so at once.
+/// - lavapipe computes with vectors of 512 bits where the processor gains by it.
 /// - Mesa's device selection layer asks Wayland for the display's GPU and, on a machine without a display, prints an
 ///   error to stderr twice. Without a display it has nothing to select by, and is switched off.
 ///
@@ -24,15 +24,14 @@ pub unsafe fn prepare_environment() {
     }
 }
 
-/// Whether this is AMD's Zen 5 or later (family 26): a step takes 0.87 times as long with 512 bits there, and took longer on
-/// an Intel Xeon with AVX-512 (benches/LOG.md).
+/// Whether this is an AMD processor with AVX-512: a step takes 0.87 times as long with 512 bits on Zen 5, 0.86 to 0.91
+/// times on Zen 4, and took longer on an Intel Xeon (benches/LOG.md).
 #[cfg(target_arch = "x86_64")]
 fn wide_vectors_pay() -> bool {
     use std::arch::x86_64::__cpuid;
     let vendor = __cpuid(0);
     let amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
-    let extended_family = __cpuid(1).eax >> 20 & 0xff;
-    amd && 15 + extended_family >= 26 && std::is_x86_feature_detected!("avx512dq")
+    amd && std::is_x86_feature_detected!("avx512dq")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
