@@ -25,26 +25,38 @@ const CHUNK: usize = 1 << 13;
 pub(crate) const PARAMS: [Param; 5] =
     [Param::Dim("R"), Param::Dim("C"), Param::Dim("G"), Param::Dim("A"), Param::Dim("sum_abs")];
 
-/// Variants: by fours of columns where a group's width allows it, for each form; and one for every width and form.
-pub(crate) const fn variants(vec4: Variant, scalar: Variant) -> [Variant; 3] {
-    [
-        Variant { name: "vec4_abs_sum", overrides: &[("SUM_ABS", 0.0)], fits: |p| in_fours(p, 0), ..vec4 },
-        Variant { name: "vec4_sum_abs", overrides: &[("SUM_ABS", 1.0)], fits: |p| in_fours(p, 1), ..vec4 },
-        scalar,
-    ]
+/// Whether rows are whole fours of columns, of two groups at most, in this form.
+pub(crate) fn in_fours(p: &Params, form: usize) -> bool {
+    p.dim("C").is_multiple_of(4) && width(p) >= 4 && p.dim("sum_abs") == form
 }
 
-fn in_fours(p: &Params, form: usize) -> bool {
+/// The same with every four in one group.
+fn in_fours_of_groups(p: &Params, form: usize) -> bool {
     width(p).is_multiple_of(4) && p.dim("sum_abs") == form
 }
 
-/// Variants of an elementwise kernel: a lane owns some rows of a column, or of four columns.
-pub(crate) const fn elementwise(vec4: &'static str, scalar: &'static str) -> [Variant; 3] {
+/// Variants of an elementwise kernel: a lane owns some rows of four columns, for each form; or of a column, for every width
+/// and form.
+pub(crate) const fn elementwise(vec4: &'static str, scalar: &'static str) -> [Variant; 5] {
     let consts: &[_] = &[("ROWS", ROWS)];
-    variants(
-        Variant { consts, ..Variant::portable("", vec4, |p, _| strips(p, 4), |_, _| ROWS as u64) },
+    let vec4 = Variant { consts, ..Variant::portable("", vec4, |p, _| strips(p, 4), |_, _| ROWS as u64) };
+    [
+        Variant { name: "vec4_abs_sum", overrides: &[("SUM_ABS", 0.0)], fits: |p| in_fours_of_groups(p, 0), ..vec4 },
+        Variant { name: "vec4_sum_abs", overrides: &[("SUM_ABS", 1.0)], fits: |p| in_fours_of_groups(p, 1), ..vec4 },
+        Variant {
+            name: "vec4_across_groups_abs_sum",
+            overrides: &[("SUM_ABS", 0.0), ("ACROSS_GROUPS", 1.0)],
+            fits: |p| in_fours(p, 0),
+            ..vec4
+        },
+        Variant {
+            name: "vec4_across_groups_sum_abs",
+            overrides: &[("SUM_ABS", 1.0), ("ACROSS_GROUPS", 1.0)],
+            fits: |p| in_fours(p, 1),
+            ..vec4
+        },
         Variant { consts, ..Variant::portable("scalar", scalar, |p, _| strips(p, 1), |_, _| (ROWS / 4) as u64) },
-    )
+    ]
 }
 
 /// Workgroups whose lanes own `ROWS` rows of so many columns.
@@ -199,6 +211,11 @@ pub(crate) fn smooth_cases() -> Vec<Case> {
         ((19, 8, 2, 1), negative_b),
         ((150, 64, 4, 1), negative_x),
         ((9, 260, 1, 1), any),
+        // Fours of columns in two groups.
+        ((18, 20, 4, 4), both_signs),
+        ((37, 52, 4, 1), positive),
+        ((33, 28, 2, 2), any),
+        ((5, 84, 12, 1), negative_x),
     ]
     .map(|((r, c, g, a), (form, (x_low, x_high), (b_low, b_high)))| {
         case(r, c, g, a, form).fill("x", Fill::Uniform(x_low, x_high)).fill("b", Fill::Uniform(b_low, b_high))

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::{
     Card, Case, CpuArgs, Device, Param, Params, Values, Variant,
-    rational::{DENOMINATOR, LANES, NUMERATOR, PARAMS, Point, Rational, sgn, smooth_cases, variants, width},
+    rational::{DENOMINATOR, LANES, NUMERATOR, PARAMS, Point, Rational, in_fours, sgn, smooth_cases, width},
     read, write,
 };
 
@@ -24,6 +24,11 @@ const COEFFICIENTS: usize = NUMERATOR + DENOMINATOR;
 pub fn tiles(rows: usize, width: usize) -> usize {
     rows.div_ceil((TILE / width).max(1))
 }
+
+/// By fours of columns, for one of the forms; a group may begin and end within a four.
+const VEC4: Variant = Variant::portable("", include_str!("rational_bwd_coefficients_vec4.wgsl"), parts, |p, _| {
+    iterations(p.dim("R").div_ceil(p.dim("S")), width(p) / 4 + 2)
+});
 
 /// See the module.
 pub static CARD: Card = Card {
@@ -40,14 +45,13 @@ pub static CARD: Card = Card {
         let [r, c, g, a, form] = PARAMS;
         [r, c, g, a, form, Param::Dim("S")]
     },
-    variants: &variants(
-        Variant::portable("", include_str!("rational_bwd_coefficients_vec4.wgsl"), parts, |p, _| {
-            iterations(p.dim("R").div_ceil(p.dim("S")), width(p) / 4)
-        }),
+    variants: &[
+        Variant { name: "vec4_abs_sum", overrides: &[("SUM_ABS", 0.0)], fits: |p| in_fours(p, 0), ..VEC4 },
+        Variant { name: "vec4_sum_abs", overrides: &[("SUM_ABS", 1.0)], fits: |p| in_fours(p, 1), ..VEC4 },
         Variant::portable("scalar", include_str!("rational_bwd_coefficients.wgsl"), parts, |p, _| {
             iterations(p.dim("R").div_ceil(p.dim("S")).div_ceil(4), width(p))
         }),
-    ),
+    ],
     reference,
     cpu,
     // Terms as of the gradient to x, in sums of some thousands.

@@ -37,8 +37,7 @@ fn rational_bwd_coefficients(
     let begin = min(part / params.G * rows, params.R);
     let end = min(begin + rows, params.R);
     let width = params.C / params.G;
-    let first = min(group, params.A - 1u) * 3u; // one numerator for all groups, or one each
-    let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
+    let f = group_function(group);
     var sums = Sums();
     var row = begin + lane / width * 4u;
     var column = lane % width;

@@ -1,6 +1,6 @@
 // da_partial[s, g, i] = sum dy x^i / Q,   db_partial[s, g, j] = -sum dy F / Q sgn(A(t)) t^j db'/db: over rows of tile s, columns of group g
-// A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it by fours of columns, 64 at a time. C / G is a
-// multiple of 4.
+// A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it by fours of columns, 64 at a time. Of the fours
+// at its sides some columns may be the neighbours'. C is a multiple of 4.
 #import grid, rational, rational_sums, reduce, stored
 
 struct Params {
@@ -37,15 +37,20 @@ fn rational_bwd_coefficients(
     let begin = min(part / params.G * rows, params.R);
     let end = min(begin + rows, params.R);
     let columns = params.C / 4u; // in fours
-    let width = columns / params.G;
-    let first = min(group, params.A - 1u) * 3u; // one numerator for all groups, or one each
-    let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
+    let left = group * (params.C / params.G);
+    let right = left + params.C / params.G;
+    let width = (right + 3u) / 4u - left / 4u; // in fours
+    let f = group_function(group);
     var sums = Sums();
     var row = begin + lane / width;
     var column = lane % width;
     while row < end {
-        let i = row * columns + group * width + column;
-        add_gradients(&sums, f, widen(dy[i]), widen(x[i]));
+        let four = left / 4u + column;
+        let i = row * columns + four;
+        let c = 4u * four + vec4(0u, 1u, 2u, 3u);
+        // The neighbours' columns bring nothing.
+        let upstream = select(vec4<f32>(), widen(dy[i]), c >= vec4(left) & c < vec4(right));
+        add_gradients(&sums, f, upstream, widen(x[i]));
         // 64 on: a walk through the tile's rows without a division.
         row += LANES / width;
         column += LANES % width;

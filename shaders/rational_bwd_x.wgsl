@@ -32,9 +32,7 @@ fn rational_bwd_x(
     let begin = strip / params.C * ROWS;
     if begin >= params.R { return; } // the last group's tail, and the fold's overshoot
     let column = strip % params.C;
-    let group = column / (params.C / params.G);
-    let first = min(group, params.A - 1u) * 3u; // one numerator for all groups, or one each
-    let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
+    let f = group_function(column / (params.C / params.G));
     for (var row = begin; row < min(begin + ROWS, params.R); row += 4u) {
         // Beyond the last row that one again: what is added to is read before any of the four is written.
         let i = min(row + vec4(0u, 1u, 2u, 3u), vec4(params.R - 1u)) * params.C + column;

@@ -66,6 +66,8 @@ fn cases() -> Vec<Case> {
         (33, 48, 3, 1),
         (150, 64, 4, 4),
         (9, 260, 1, 1),
+        (18, 20, 4, 4),
+        (33, 28, 4, 1),
     ];
     let mut cases: Vec<Case> =
         [0, 1].iter().flat_map(|form| shapes.map(|(r, c, g, a)| case(r, c, g, a, *form))).collect();

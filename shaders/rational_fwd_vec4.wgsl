@@ -1,5 +1,6 @@
 // y = P(x) / Q(x), P and Q with the coefficients of x's channel group (Yang & Wang 2024, Kolmogorov-Arnold Transformer)
-// A workgroup owns 64 fours of columns, of ROWS rows each, a lane one of them. C / G is a multiple of 4.
+// A workgroup owns 64 fours of columns, of ROWS rows each, a lane one of them. C is a multiple of 4; so is C / G, or, with
+// ACROSS_GROUPS, at least 4.
 #import grid, rational, stored
 
 struct Params {
@@ -31,9 +32,7 @@ fn rational_fwd(
     let begin = strip / columns * ROWS;
     if begin >= params.R { return; } // the last group's tail, and the fold's overshoot
     let column = strip % columns;
-    let group = column / (columns / params.G);
-    let first = min(group, params.A - 1u) * 3u; // one numerator for all groups, or one each
-    let f = rational(a[first], a[first + 1u], a[first + 2u], b[group], params.sum_abs);
+    let f = column_functions(4u * column);
     for (var row = begin; row < min(begin + ROWS, params.R); row += 1u) {
         let i = row * columns + column;
         let v = widen(x[i]);
