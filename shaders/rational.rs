@@ -14,9 +14,13 @@ pub(crate) const DENOMINATOR: usize = 4;
 /// Lanes of a workgroup in every variant.
 pub(crate) const LANES: u64 = 64;
 
-/// Rows that a lane of the elementwise kernels takes its coefficients for: a multiple of 4. On lavapipe 22.3 (2048 x 768,
+/// Rows that a lane of the forward kernel takes its coefficients for: a multiple of 4. On lavapipe 22.3 (2048 x 768,
 /// processor time) 4 and 8 took 1.2 to 1.4 times as long, 32 the same, 64 more than twice.
-const ROWS: u32 = 16;
+pub(crate) const ROWS: usize = 16;
+
+/// The same for the gradient to x: with 16, of 1032 columns, it took 1.8 times as long (lavapipe 22.3). So many rows of three
+/// tensors do not stay in the cache until a lane comes to the next columns.
+pub(crate) const ROWS_BACKWARD: usize = 8;
 
 /// Elements of one task of the CPU kernels, in whole rows.
 const CHUNK: usize = 1 << 13;
@@ -37,9 +41,9 @@ fn in_fours_of_groups(p: &Params, form: usize) -> bool {
 
 /// Variants of an elementwise kernel: a lane owns some rows of four columns, for each form; or of a column, for every width
 /// and form.
-pub(crate) const fn elementwise(vec4: &'static str, scalar: &'static str) -> [Variant; 5] {
-    let consts: &[_] = &[("ROWS", ROWS)];
-    let vec4 = Variant { consts, ..Variant::portable("", vec4, |p, _| strips(p, 4), |_, _| ROWS as u64) };
+pub(crate) const fn elementwise<const ROWS: usize>(vec4: &'static str, scalar: &'static str) -> [Variant; 5] {
+    let consts: &[_] = const { &[("ROWS", ROWS as u32)] };
+    let vec4 = Variant { consts, ..Variant::portable("", vec4, |p, _| strips(p, ROWS, 4), |_, _| ROWS as u64) };
     [
         Variant { name: "vec4_abs_sum", overrides: &[("SUM_ABS", 0.0)], fits: |p| in_fours_of_groups(p, 0), ..vec4 },
         Variant { name: "vec4_sum_abs", overrides: &[("SUM_ABS", 1.0)], fits: |p| in_fours_of_groups(p, 1), ..vec4 },
@@ -55,13 +59,13 @@ pub(crate) const fn elementwise(vec4: &'static str, scalar: &'static str) -> [Va
             fits: |p| in_fours(p, 1),
             ..vec4
         },
-        Variant { consts, ..Variant::portable("scalar", scalar, |p, _| strips(p, 1), |_, _| (ROWS / 4) as u64) },
+        Variant { consts, ..Variant::portable("scalar", scalar, |p, _| strips(p, ROWS, 1), |_, _| (ROWS / 4) as u64) },
     ]
 }
 
-/// Workgroups whose lanes own `ROWS` rows of so many columns.
-fn strips(p: &Params, columns: usize) -> u64 {
-    (p.dim("R").div_ceil(ROWS as usize) as u64 * (p.dim("C") / columns) as u64).div_ceil(LANES)
+/// Workgroups whose lanes own so many rows of so many columns.
+fn strips(p: &Params, rows: usize, columns: usize) -> u64 {
+    (p.dim("R").div_ceil(rows) as u64 * (p.dim("C") / columns) as u64).div_ceil(LANES)
 }
 
 /// Channels of a group.

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     Card, CpuArgs, Param, Params, Values,
-    rational::{PARAMS, Point, Rational, chunk, elementwise, smooth_cases, width},
+    rational::{PARAMS, Point, ROWS_BACKWARD, Rational, chunk, elementwise, smooth_cases, width},
     read,
     vector::vectorised,
     write,
@@ -24,7 +24,7 @@ pub static CARD: Card = Card {
         let [r, c, g, a, form] = PARAMS;
         [r, c, g, a, form, Param::Dim("accumulate")]
     },
-    variants: &elementwise(include_str!("rational_bwd_x_vec4.wgsl"), include_str!("rational_bwd_x.wgsl")),
+    variants: &elementwise::<ROWS_BACKWARD>(include_str!("rational_bwd_x_vec4.wgsl"), include_str!("rational_bwd_x.wgsl")),
     reference,
     cpu,
     // Some roundings of P'/Q and of S F/Q, of which inputs of a narrow range may leave a fiftieth.

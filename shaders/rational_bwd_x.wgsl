@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;  // (R, C)
 @group(0) @binding(5) var<uniform> params: Params;
 
-const ROWS: u32 = 16u;
+const ROWS: u32 = 8u;
 
 @compute @workgroup_size(64)
 fn rational_bwd_x(

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     Card, Case, CpuArgs, Fill, Params, Values,
-    rational::{PARAMS, Point, Rational, case, chunk, elementwise, width},
+    rational::{PARAMS, Point, ROWS, Rational, case, chunk, elementwise, width},
     read,
     vector::vectorised,
     write,
@@ -20,7 +20,7 @@ pub static CARD: Card = Card {
         write("y", &["R", "C"]).half(),
     ],
     params: &PARAMS,
-    variants: &elementwise(include_str!("rational_fwd_vec4.wgsl"), include_str!("rational_fwd.wgsl")),
+    variants: &elementwise::<ROWS>(include_str!("rational_fwd_vec4.wgsl"), include_str!("rational_fwd.wgsl")),
     reference,
     cpu,
     // Horner's rule and a division; where the terms of Q cancel, F is largest and their roundings stay.

@@ -1,5 +1,5 @@
 // partial[s] = sum of x[i]^2 over block s: 4 ceil(N / (4 S)) elements, in the last blocks fewer or none
-// A workgroup owns one block; a lane takes every 64th element.
+// A workgroup owns one block; a lane takes every 16th element.
 #import grid, workgroup_sum
 
 struct Params {
@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;  // (S)
 @group(0) @binding(2) var<uniform> params: Params;
 
-const LANES: u32 = 64u;
+const LANES: u32 = 16u;
 
 @compute @workgroup_size(LANES)
 fn squared_norm(

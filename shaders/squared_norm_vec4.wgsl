@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;  // (S)
 @group(0) @binding(2) var<uniform> params: Params;
 
-const LANES: u32 = 64u;
+const LANES: u32 = 16u;
 
 @compute @workgroup_size(LANES)
 fn squared_norm(
