@@ -19,6 +19,7 @@ mod inspect;
 mod non_finite;
 mod place;
 mod profile;
+mod recipes;
 mod report;
 mod resume;
 mod run_folder;
