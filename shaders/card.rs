@@ -1,6 +1,6 @@
 //! The card: what a kernel's WGSL cannot say of itself.
 
-use crate::{Case, Half, Params, Precision, Values, params::Param};
+use crate::{Case, Form, Half, Params, Precision, Values, params::Param};
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,12 +132,19 @@ pub struct Device {
     pub subgroup_barrier: bool,
     /// Whether shaders have the type f16; without it, half precision is packed into words.
     pub f16: bool,
+    /// Extent of the square cooperative matrices, f16 times f16 into f32, where shaders have them: 8 or 16.
+    pub cooperative_matrix: Option<u32>,
 }
 
 impl Device {
     /// What every adapter can do: no optional feature.
-    pub const PORTABLE: Self =
-        Self { class: Class::Discrete, subgroup_size: None, subgroup_barrier: false, f16: false };
+    pub const PORTABLE: Self = Self {
+        class: Class::Discrete,
+        subgroup_size: None,
+        subgroup_barrier: false,
+        f16: false,
+        cooperative_matrix: None,
+    };
 }
 
 /// What a variant cannot run without.
@@ -157,6 +164,11 @@ pub enum Needs {
         /// Lanes.
         lanes: u32,
     },
+    /// Cooperative matrices, f16 times f16 into f32, with what they bring: f16, and subgroup operations of any size.
+    CooperativeMatrix {
+        /// Extent of the squares: 8 or 16.
+        side: u32,
+    },
 }
 
 /// Shading languages that a variant must translate to.
@@ -175,6 +187,11 @@ pub struct Backends {
 impl Backends {
     /// All four: the rule.
     pub const ALL: Self = Self { spirv: true, msl: true, hlsl: true, wgsl: true };
+
+    /// Those that have cooperative matrices, in naga too; Metal's are 8 by 8.
+    pub const fn cooperative(side: u32) -> Self {
+        Self { spirv: true, msl: side == 8, hlsl: false, wgsl: false }
+    }
 }
 
 /// One WGSL text of a kernel, with the constants it is compiled with.
@@ -184,12 +201,16 @@ pub struct Variant {
     pub name: &'static str,
     /// The text before `#import` lines are expanded. Its entry point has the card's name.
     pub wgsl: &'static str,
-    /// Values that replace those of the text's `const NAME: u32 = ...;` lines (register tile sizes).
+    /// Includes that take the place of one that the text imports.
+    pub includes: &'static [(&'static str, &'static [&'static str])],
+    /// Values that replace those of the text's and its includes' `const NAME: u32 = ...;` lines (register tile sizes).
     pub consts: &'static [(&'static str, u32)],
     /// Values of its `override`s. An override called `SUBGROUP` is set to the device's subgroup size by the executor.
     pub overrides: &'static [(&'static str, f64)],
     /// Hard requirement on the device.
     pub needs: Needs,
+    /// Whether it computes in f16 itself: then it is for operands of that type alone, neither packed nor f32.
+    pub native_only: bool,
     /// Classes of device where it is wanted; elsewhere it is used only if nothing else fits.
     pub preferred_on: &'static [Class],
     /// Workgroups that a grid must have for it to be wanted: with fewer, most of a GPU would have nothing to do.
@@ -215,9 +236,11 @@ impl Variant {
         Self {
             name,
             wgsl,
+            includes: &[],
             consts: &[],
             overrides: &[],
             needs: Needs::Nothing,
+            native_only: false,
             preferred_on: &[Class::Software, Class::Integrated, Class::Discrete],
             fewest_groups: 0,
             fits: |_| true,
@@ -227,9 +250,10 @@ impl Variant {
         }
     }
 
-    /// Whether its text can view arguments in this precision.
-    pub fn stores(&self, precision: Precision) -> bool {
-        precision == Precision::F32 || self.wgsl.contains("array<Stored4>")
+    /// Whether its text can view arguments in this form.
+    pub fn stores(&self, form: Form) -> bool {
+        let known = form.precision == Precision::F32 || self.wgsl.contains("array<Stored4>");
+        known && (form.native() || !self.native_only)
     }
 
     /// Whether `device` has what it needs.
@@ -238,6 +262,7 @@ impl Variant {
             Needs::Nothing => true,
             Needs::Subgroup { min, max } => device.subgroup_size.is_some_and(|size| (min..=max).contains(&size)),
             Needs::SubgroupBarrier { lanes } => device.subgroup_barrier && device.subgroup_size == Some(lanes),
+            Needs::CooperativeMatrix { side } => device.f16 && device.cooperative_matrix == Some(side),
         }
     }
 
@@ -295,7 +320,8 @@ impl Card {
     /// workgroups, else the first that runs. None where a card breaks its promise that its last variant runs everywhere, or where no variant
     /// for these params has half precision.
     pub fn variant(&self, device: &Device, params: &Params, precision: Precision) -> Option<&'static Variant> {
-        let runs = |variant: &&Variant| variant.runs(device, params) && variant.stores(precision);
+        let form = Form::of(precision, device);
+        let runs = |variant: &&Variant| variant.runs(device, params) && variant.stores(form);
         let mut running = self.variants.iter().filter(runs);
         let first = running.clone().next();
         running.find(|variant| variant.preferred(device, params)).or(first)

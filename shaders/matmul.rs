@@ -2,7 +2,7 @@
 
 use gemm::Parallelism;
 
-use crate::{Class, CpuArgs, Device, Needs, Params, Values, Variant};
+use crate::{Backends, Class, CpuArgs, Device, Needs, Params, Values, Variant};
 
 /// A product's extents, and the distances of its operands' elements in memory.
 pub(crate) struct Product {
@@ -212,6 +212,45 @@ pub(crate) const fn workgroup_tile<const T: usize>(wgsl: &'static str, fits: fn(
     }
 }
 
+/// Outputs of a workgroup of the texts with cooperative matrices (M, N): with sums in f32 what 16 KiB have room for.
+const COOPERATIVE_ROWS: u32 = 64;
+const COOPERATIVE_COLUMNS: u32 = 32;
+
+/// Squares of 8 by 8 or 16 by 16 that a subgroup multiplies as one, where [`workgroup_tile`]'s text has a lane's sums. For
+/// rows of whole vec4s, which `fits` tells. With fewer than 16 workgroups it does not pay (meganeura's notes). A quad of
+/// 2 x 2 squares reads a square of x or w for every two products; two of 16 x 16 a workgroup keep 64 lanes busy
+/// (meganeura's), eight of 8 x 8 128 lanes. Chosen from published figures, measured on no GPU.
+pub(crate) const fn cooperative<const SIDE: u32>(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
+    let (name, includes, consts): (_, &[_], &[_]) = if SIDE == 8 {
+        ("cooperative_8", &[COOPERATIVE_8], &[ROWS, COLUMNS, ("BK", 16), ("SIDE", 8), ("LANES", 128)])
+    } else {
+        ("cooperative_16", &[COOPERATIVE_16], &[ROWS, COLUMNS, ("BK", 32), ("SIDE", 16), ("LANES", 64)])
+    };
+    Variant {
+        includes,
+        consts,
+        needs: Needs::CooperativeMatrix { side: SIDE },
+        native_only: true,
+        preferred_on: &[Class::Integrated, Class::Discrete],
+        fewest_groups: 16,
+        fits,
+        backends: Backends::cooperative(SIDE),
+        ..Variant::portable(
+            name,
+            wgsl,
+            |p, _| tiles(p, COOPERATIVE_ROWS, COOPERATIVE_COLUMNS),
+            // Steps of two squares, with what a lane loads and the quads of a subgroup; sums to clear and to put. At
+            // most, which is with squares of 8 and with subgroups as large as the workgroup.
+            |p, _| (p.dim("K") as u64).div_ceil(16) * (1 + 3 + 8) + 64,
+        )
+    }
+}
+
+const ROWS: (&str, u32) = ("BM", COOPERATIVE_ROWS);
+const COLUMNS: (&str, u32) = ("BN", COOPERATIVE_COLUMNS);
+const COOPERATIVE_8: (&str, &[&str]) = ("matmul_tile", &["matmul_cooperative", "cooperative", "cooperative_8"]);
+const COOPERATIVE_16: (&str, &[&str]) = ("matmul_tile", &["matmul_cooperative", "cooperative", "cooperative_16"]);
+
 /// A tile per lane and nothing shared. For rows of whole vec4s, which `fits` tells.
 pub(crate) const fn direct(wgsl: &'static str, fits: fn(&Params) -> bool) -> Variant {
     Variant {
@@ -268,7 +307,7 @@ pub(crate) const SHAPES: [(usize, usize, usize); 12] = [
 
 #[cfg(test)]
 mod tests {
-    use crate::{Class, Device, Params, Precision, matmul_nt};
+    use crate::{Class, Device, Params, Precision, matmul_nn, matmul_nt, matmul_tn};
 
     /// The table above `TILES`, by example.
     #[test]
@@ -293,6 +332,38 @@ mod tests {
             for precision in precisions {
                 let chosen = matmul_nt::CARD.variant(&device, &params, precision).map(|variant| variant.name);
                 assert_eq!(chosen, Some(expected), "{device:?} {params} {precision:?}");
+            }
+        }
+    }
+
+    /// Cooperative matrices take the place of the tiles for what is large and in half precision, where there are any.
+    #[test]
+    fn cooperative_matrices_are_for_large_products_in_half_precision() {
+        let with = |class, side| Device { class, f16: true, cooperative_matrix: Some(side), ..Device::PORTABLE };
+        let discrete = with(Class::Discrete, 16);
+        for (device, [m, n, k], mixed, whole) in [
+            (discrete, [4096, 2048, 768], "cooperative_16", "tile_128"),
+            (discrete, [2048, 688, 256], "cooperative_16", "tile_64_narrow"),
+            // Sixteen workgroups, and one less.
+            (discrete, [1024, 32, 256], "cooperative_16", "tile_32"),
+            (discrete, [960, 32, 256], "tile_32", "tile_32"),
+            (discrete, [1, 256, 768], "tile_32", "tile_32"),
+            (with(Class::Discrete, 8), [4096, 2048, 768], "cooperative_8", "tile_128"),
+            (with(Class::Integrated, 8), [1024, 128, 128], "cooperative_8", "tile_64"),
+            (Device { cooperative_matrix: None, ..discrete }, [4096, 2048, 768], "tile_128", "tile_128"),
+            // Halves that are packed.
+            (Device { f16: false, ..discrete }, [4096, 2048, 768], "tile_128", "tile_128"),
+            (with(Class::Software, 8), [4096, 2048, 768], "direct", "direct"),
+        ] {
+            for card in [&matmul_nt::CARD, &matmul_nn::CARD, &matmul_tn::CARD] {
+                let dims = [("M", m), ("N", n), ("K", k), ("y_stride", n)];
+                let stride = if card.name == "matmul_tn" { usize::next_multiple_of(m, 4) } else { k };
+                let params = Params::dims(dims).with_dim("x_stride", stride);
+                for precision in card.precisions() {
+                    let expected = if precision == Precision::F32 { whole } else { mixed };
+                    let chosen = card.variant(&device, &params, precision).map(|variant| variant.name);
+                    assert_eq!(chosen, Some(expected), "{} {device:?} {params} {precision:?}", card.name);
+                }
             }
         }
     }

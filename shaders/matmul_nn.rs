@@ -4,7 +4,7 @@
 use crate::{
     Card, Case, Param, Params,
     matmul::{
-        Product, SHAPES, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
+        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
         subgroup_broadcast_many_rows, workgroup_tile,
     },
     read, write,
@@ -22,6 +22,8 @@ pub static CARD: Card = Card {
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),
         subgroup_broadcast_many_rows(BROADCAST, |p| aligned(p) && many_rows(p)),
         subgroup_broadcast(BROADCAST, aligned),
+        cooperative::<16>(TILE, aligned),
+        cooperative::<8>(TILE, aligned),
         workgroup_tile::<0>(TILE, aligned),
         workgroup_tile::<1>(TILE, aligned),
         workgroup_tile::<2>(TILE, aligned),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     Card, Case, CpuArgs, Param, Params,
     matmul::{
-        Product, SHAPES, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
+        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
         subgroup_broadcast_many_rows, workgroup_tile,
     },
     read, reduce,
@@ -26,6 +26,8 @@ pub static CARD: Card = Card {
         subgroup_broadcast_few_rows(BROADCAST, |p| aligned(p) && few_rows(p)),
         subgroup_broadcast_many_rows(BROADCAST, |p| aligned(p) && many_rows(p)),
         subgroup_broadcast(BROADCAST, aligned),
+        cooperative::<16>(TILE, aligned),
+        cooperative::<8>(TILE, aligned),
         workgroup_tile::<0>(TILE, aligned),
         workgroup_tile::<1>(TILE, aligned),
         workgroup_tile::<2>(TILE, aligned),

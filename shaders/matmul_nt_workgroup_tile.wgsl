@@ -1,7 +1,7 @@
 // y[m, n] (+)= sum_k x[m, k] * w[n, k]        (y = x w^T: a linear layer, forward)
-// A workgroup owns BM by BN outputs, a lane one or four blocks of 4 by 4; steps of BK in k go through workgroup memory (matmul_tile).
-// Rows are whole vec4s.
-#import grid, matmul_tile, result, stored
+// A workgroup owns BM by BN outputs; steps of BK in k go through workgroup memory (matmul_load). What a lane owns, and how they
+// are multiplied, is matmul_tile's, or matmul_cooperative's in its place. Rows are whole vec4s.
+#import grid, matmul_load, matmul_tile, result, stored
 
 struct Params {
     groups: u32,
@@ -17,13 +17,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> w: array<Stored4>;          // (N, K)
 @group(0) @binding(2) var<storage, read_write> y: array<Result4>;    // (M, y_stride), columns from N on are zeros
 @group(0) @binding(3) var<uniform> params: Params;
-
-// Set by the variant: outputs of a workgroup, steps of k in memory, blocks of a lane each way, teams that share the steps.
-const BM: u32 = 128u;
-const BN: u32 = 128u;
-const BK: u32 = 16u;
-const BLOCKS: u32 = 2u;
-const SLICES: u32 = 1u;
 
 // Columns: steps k to k + 3 of rows m to m + 3. Beyond an edge the last ones again.
 fn x_block(m: u32, k: u32) -> mat4x4<f32> {
@@ -54,14 +47,5 @@ fn matmul_nt(
 ) {
     let group = group_index(workgroup, grid, params.group_offset);
     if group >= params.groups { return; } // the fold's overshoot
-    let first = first_output(group, (params.M + BM - 1u) / BM, (params.y_stride + BN - 1u) / BN);
-    var sum: array<vec4<f32>, SUMS>;
-    for (var k0 = 0u; k0 < params.K; k0 += BK) {
-        load_tile(lane, first, k0);
-        workgroupBarrier();
-        multiply_tile(&sum, lane);
-        workgroupBarrier();
-    }
-    if SLICES > 1u { add_teams(&sum, lane); }
-    put_tile(&sum, lane, first);
+    multiply(lane, first_output(group, (params.M + BM - 1u) / BM, (params.y_stride + BN - 1u) / BN));
 }

@@ -1,13 +1,19 @@
 //! From a variant's text to plain WGSL: `#import NAME` lines are expanded by appending `include/NAME.wgsl`, and
-//! `const NAME: u32 = ...;` lines take the variant's values. There is no other mechanism: no `#ifdef`, no templates. What
-//! `stored` and `result` bring depends on the form: arguments that can be stored in half precision are arrays of `Stored4`
-//! or `Result4`, read through `widen` and written through `narrow`.
+//! `const NAME: u32 = ...;` lines, the includes' too, take the variant's values. A variant may have other includes in an
+//! import's place. There is no other mechanism: no `#ifdef`, no templates. What `stored` and `result` bring depends on the
+//! form: arguments that can be stored in half precision are arrays of `Stored4` or `Result4`, read through `widen` and
+//! written through `narrow`.
 
-use crate::{Form, Precision, Variant};
+use crate::{Form, Needs, Precision, Variant};
 
 /// Functions shared by kernels; they have no bindings.
 const INCLUDES: &[(&str, &str)] = &[
+    ("cooperative", include_str!("include/cooperative.wgsl")),
+    ("cooperative_16", include_str!("include/cooperative_16.wgsl")),
+    ("cooperative_8", include_str!("include/cooperative_8.wgsl")),
     ("grid", include_str!("include/grid.wgsl")),
+    ("matmul_cooperative", include_str!("include/matmul_cooperative.wgsl")),
+    ("matmul_load", include_str!("include/matmul_load.wgsl")),
     ("matmul_tile", include_str!("include/matmul_tile.wgsl")),
     ("rational", include_str!("include/rational.wgsl")),
     ("rational_sums", include_str!("include/rational_sums.wgsl")),
@@ -56,7 +62,10 @@ fn include_names() -> String {
 }
 
 /// The includes that an import's name stands for.
-fn includes(name: &str, form: Form) -> Vec<&str> {
+fn includes<'a>(name: &'a str, variant: &Variant, form: Form) -> Vec<&'a str> {
+    if let Some((_, instead)) = variant.includes.iter().find(|(known, _)| *known == name) {
+        return instead.to_vec();
+    }
     match (name, form.precision) {
         ("stored", Precision::F32) => vec!["stored_f32"],
         ("stored", _) => vec!["round_to_half", if form.packed { "stored_packed" } else { "stored_f16" }],
@@ -69,29 +78,28 @@ fn includes(name: &str, form: Form) -> Vec<&str> {
 /// The variant's WGSL in this form, ready for naga.
 pub fn expand(variant: &Variant, form: Form) -> Result<String, SourceError> {
     let mut text = String::with_capacity(variant.wgsl.len());
+    // Enables stand in front of everything, and on the first line: diagnostics keep the file's line numbers.
     if form.native() {
-        // In front of everything, and on the first line: diagnostics keep the file's line numbers.
         text.push_str("enable f16; ");
+    }
+    if matches!(variant.needs, Needs::CooperativeMatrix { .. }) {
+        text.push_str("enable wgpu_cooperative_matrix; ");
     }
     let mut appended = String::new();
     let mut replaced = vec![0; variant.consts.len()];
     for line in variant.wgsl.lines() {
         if let Some(names) = line.strip_prefix("#import ") {
-            for name in names.split(',').flat_map(|name| includes(name.trim(), form)) {
+            for name in names.split(',').flat_map(|name| includes(name.trim(), variant, form)) {
                 let Some((_, include)) = INCLUDES.iter().find(|(known, _)| *known == name) else {
                     return Err(SourceError::Import { name: name.to_owned(), variant: variant.name });
                 };
-                appended.push_str(include);
+                include.lines().for_each(|line| push(&mut appended, line, variant, &mut replaced));
             }
             // The line stays, empty: diagnostics keep the file's line numbers.
-        } else if let Some(i) = constant(line, variant) {
-            let (name, value) = variant.consts[i];
-            replaced[i] += 1;
-            text.push_str(&format!("const {name}: u32 = {value}u;"));
+            text.push('\n');
         } else {
-            text.push_str(line);
+            push(&mut text, line, variant, &mut replaced);
         }
-        text.push('\n');
     }
     for (&(name, _), lines) in variant.consts.iter().zip(replaced) {
         if lines != 1 {
@@ -100,6 +108,18 @@ pub fn expand(variant: &Variant, form: Form) -> Result<String, SourceError> {
     }
     text.push_str(&appended);
     Ok(text)
+}
+
+/// Appends a line, with the variant's value where it is one of its constants.
+fn push(text: &mut String, line: &str, variant: &Variant, replaced: &mut [usize]) {
+    if let Some(i) = constant(line, variant) {
+        let (name, value) = variant.consts[i];
+        replaced[i] += 1;
+        text.push_str(&format!("const {name}: u32 = {value}u;"));
+    } else {
+        text.push_str(line);
+    }
+    text.push('\n');
 }
 
 fn constant(line: &str, variant: &Variant) -> Option<usize> {

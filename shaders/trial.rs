@@ -5,7 +5,7 @@ mod inputs;
 
 use half::f16;
 
-use crate::{Access, Arg, Card, CpuArgs, CpuSlice, DType, Params, Precision};
+use crate::{Access, Arg, Card, CpuArgs, CpuSlice, DType, Form, Params, Precision, Variant};
 
 pub use inputs::{Random, as_stored, derive, draw, inputs, outputs, params, reference_params, seed};
 
@@ -53,7 +53,9 @@ pub fn trials(card: &'static Card, forward: Option<&'static Card>) -> Result<Vec
         };
         let values = draw(card, forward, case, &mut random, &store).map_err(|error| format!("case {i}: {error}"))?;
         let whole = params(card, case, false)?;
-        if !card.variants.iter().any(|variant| variant.stores(precision) && (variant.fits)(&whole)) {
+        let forms = [false, true].map(|packed| Form { precision, packed });
+        let stores = |variant: &Variant| forms.iter().any(|form| variant.stores(*form));
+        if !card.variants.iter().any(|variant| stores(variant) && (variant.fits)(&whole)) {
             continue;
         }
         let reference = (card.reference)(&whole, &values);
@@ -88,7 +90,8 @@ pub fn trials(card: &'static Card, forward: Option<&'static Card>) -> Result<Vec
     Ok(trials)
 }
 
-fn words(values: &[f64], dtype: DType) -> Vec<u32> {
+/// Numbers as words of memory, two halves to a word; NaN becomes one that no arithmetic produces.
+pub fn words(values: &[f64], dtype: DType) -> Vec<u32> {
     let half = |&value: &f64| if value.is_nan() { HALF_GUARD } else { u32::from(f16::from_f64(value).to_bits()) };
     let word = |&value: &f64| match dtype {
         DType::F32 if value.is_nan() => GUARD,
@@ -102,7 +105,7 @@ fn words(values: &[f64], dtype: DType) -> Vec<u32> {
 }
 
 /// The numbers in these words.
-fn numbers(words: &[u32], dtype: DType) -> Vec<f64> {
+pub fn numbers(words: &[u32], dtype: DType) -> Vec<f64> {
     match dtype {
         DType::F16 => words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]).map(half_number).collect(),
         DType::F32 => words.iter().map(|&word| f64::from(f32::from_bits(word))).collect(),

@@ -13,7 +13,9 @@ fn without_driver(place: &Place, arguments: &str) -> Finished {
 fn devices_has_an_adapter_first_and_the_cpu_executor_last_gpu() {
     let devices = Place::new().run("devices").succeeded().stdout();
     assert!(devices.lines().next().unwrap().starts_with(|c: char| c.is_alphanumeric()), "{devices}");
-    for part in ["buffers up to", "workgroups of", "would use:", "matrix products", "CPU executor"] {
+    for part in
+        ["buffers up to", "workgroups of", "would use:", "matrix products", "cooperative matrices: ", "CPU executor"]
+    {
         assert!(devices.contains(part), "expected {part:?}, got\n{devices}");
     }
     let named = Place::new().run(&format!("devices --adapter {}", gpu())).succeeded().stdout();

@@ -14,7 +14,7 @@ fn a_sound_adapter_passes_gpu() {
     let finished = Finished::of(place.command(["doctor", "--json", "--adapter", gpu()])).succeeded();
     let page: Value = serde_json::from_str(&finished.stdout()).unwrap();
     assert_eq!((&page["ok"], finished.stdout().lines().count()), (&Value::Bool(true), 1));
-    for name in ["engine", "limits", "features", "self-test", "kernels", "would use", "memory"] {
+    for name in ["engine", "limits", "features", "self-test", "matrices", "kernels", "would use", "memory"] {
         assert_eq!(about(&page, name)["state"], "ok", "{page}");
     }
     assert!(page["adapter"]["max_binding_bytes"].as_u64() >= Some(128 << 20), "{page}");

@@ -10,11 +10,11 @@ use crate::{Subject, device};
 
 /// What there is of a variant for a trial: each form that stores its precision and that the device has.
 pub(crate) fn kernels(trial: &Trial, card: &'static Card, variant: &'static Variant) -> Result<Vec<Kernel>, String> {
-    if !variant.stores(trial.precision) || !(variant.fits)(&trial.params) {
+    if !(variant.fits)(&trial.params) {
         return Ok(Vec::new());
     }
     let forms = device::forms(trial.precision)?;
-    Ok(forms.into_iter().map(|form| Kernel { card, variant, form }).collect())
+    Ok(forms.into_iter().filter(|&form| variant.stores(form)).map(|form| Kernel { card, variant, form }).collect())
 }
 
 /// Runs a kernel on the device, its grid split into so many dispatches; returns every argument's words.

@@ -27,7 +27,7 @@ pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
             }
         };
         let sizes: &[u32] = match variant.needs {
-            Needs::Nothing | Needs::SubgroupBarrier { .. } => &[0],
+            Needs::Nothing | Needs::SubgroupBarrier { .. } | Needs::CooperativeMatrix { .. } => &[0],
             Needs::Subgroup { .. } => &SUBGROUP_SIZES,
         };
         for &subgroup in sizes {
@@ -47,9 +47,10 @@ pub(crate) fn reflect_stage(card: &'static Card) -> Vec<String> {
 
 /// All forms of a variant: half precision both as f16 and packed.
 fn forms(card: &Card, variant: &'static Variant) -> Vec<(&'static Variant, Form)> {
-    let half = |precision| [false, true].map(|packed| (variant, Form { precision, packed }));
-    let stored = card.precisions().into_iter().filter(|&p| p != Precision::F32 && variant.stores(p));
-    stored.flat_map(half).chain([(variant, Form::F32)]).collect()
+    let half = |precision| [false, true].map(|packed| Form { precision, packed });
+    let halves = card.precisions().into_iter().filter(|&precision| precision != Precision::F32).flat_map(half);
+    let stored = halves.chain([Form::F32]).filter(|&form| variant.stores(form));
+    stored.map(|form| (variant, form)).collect()
 }
 
 fn portable(reflection: &Reflection, variant: &Variant, form: Form, subgroup: u32) -> Result<(), String> {
@@ -81,6 +82,7 @@ fn translate(module: &Module, variant: &Variant, form: Form) -> Result<(), Strin
         Needs::Nothing => valid::Capabilities::empty(),
         Needs::Subgroup { .. } => valid::Capabilities::SUBGROUP,
         Needs::SubgroupBarrier { .. } => valid::Capabilities::SUBGROUP | valid::Capabilities::SUBGROUP_BARRIER,
+        Needs::CooperativeMatrix { .. } => valid::Capabilities::SUBGROUP | valid::Capabilities::COOPERATIVE_MATRIX,
     };
     capabilities.set(valid::Capabilities::SHADER_FLOAT16, form.native());
     // pack2x16float: everywhere but in WebGL.
@@ -95,7 +97,10 @@ fn translate(module: &Module, variant: &Variant, form: Form) -> Result<(), Strin
         back::spv::write_vec(module, &info, &options, None).map_err(|error| format!("SPIR-V: {error}"))?;
     }
     if variant.backends.msl {
-        let options = back::msl::Options { lang_version: (2, 1), ..Default::default() };
+        // Cooperative matrices begin with version 2.3.
+        let cooperative = matches!(variant.needs, Needs::CooperativeMatrix { .. });
+        let lang_version = if cooperative { (2, 3) } else { (2, 1) };
+        let options = back::msl::Options { lang_version, ..Default::default() };
         back::msl::write_string(module, &info, &options, &Default::default())
             .map_err(|error| format!("MSL: {error}"))?;
     }

@@ -197,6 +197,15 @@ impl<'a> Analysis<'a> {
                 frame.results.insert(result, if reduction { Spread::Subgroup } else { Spread::Lane });
             }
             Statement::CooperativeStore { .. } => require(Spread::Subgroup, "cooperative matrix store"),
+            Statement::Emit(ref range) => {
+                let cooperative = |handle| {
+                    use Expression::{CooperativeLoad, CooperativeMultiplyAdd};
+                    matches!(frame.function.expressions[handle], CooperativeLoad { .. } | CooperativeMultiplyAdd { .. })
+                };
+                if range.clone().any(cooperative) {
+                    require(Spread::Subgroup, "cooperative matrix load or product");
+                }
+            }
             _ => {}
         }
     }
@@ -299,12 +308,16 @@ mod tests {
     /// Divergences of an entry point of 64 lanes with this body.
     fn count(body: &str) -> usize {
         let text = format!(
-            "@group(0) @binding(0) var<uniform> n: u32;
+            "enable f16; enable wgpu_cooperative_matrix;
+            @group(0) @binding(0) var<uniform> n: u32;
             @group(0) @binding(1) var<storage, read> table: array<u32>;
             @group(0) @binding(2) var<storage, read_write> memory: array<u32>;
             var<workgroup> tile: array<u32, 64>;
             fn all_together() -> u32 {{ workgroupBarrier(); return 1u; }}
             fn double(v: u32) -> u32 {{ return v * 2u; }}
+            var<workgroup> squares: array<f32, 64>;
+            fn square() -> coop_mat8x8<f32, C> {{ return coopLoadT<coop_mat8x8<f32, C>>(&squares[0], 8u); }}
+            fn keep(square: coop_mat8x8<f32, C>) {{ coopStoreT(square, &squares[0], 8u); }}
             @compute @workgroup_size(64)
             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32,
                     @builtin(subgroup_id) subgroup: u32) {{ {body} }}"
@@ -327,6 +340,7 @@ mod tests {
             "if subgroup > 2u { memory[lane] = subgroupAdd(lane); }",
             "if subgroupAny(lane > 7u) { memory[lane] = subgroupAdd(lane); }",
             "switch n { case 1u: { workgroupBarrier(); } default: {} }",
+            "for (var i = subgroup; i < n; i += 1u) { keep(square()); }",
         ] {
             assert_eq!(count(body), 0, "{body}");
         }
@@ -353,6 +367,8 @@ mod tests {
             "if subgroupAny(lane > 7u) { workgroupBarrier(); }",
             "var k = 0u; loop { k += 1u; if k > lane { break; } } if k > 3u { workgroupBarrier(); }",
             "switch lane { case 1u: { workgroupBarrier(); } default: {} }",
+            "let kept = square(); for (var i = lane; i < n; i += 1u) { keep(kept); }",
+            "for (var i = lane; i < n; i += 1u) { _ = square(); }",
         ] {
             assert_eq!(count(body), 1, "{body}");
         }

@@ -50,11 +50,27 @@ pub(crate) fn cpu_line() -> String {
 pub(crate) fn products(adapter: &AdapterSummary) -> String {
     let wanted =
         |variant: &&Variant| variant.able(&adapter.device) && variant.preferred_on.contains(&adapter.device.class);
-    let word = |variant: &Variant| match variant.fewest_groups {
-        0 => variant.name.to_owned(),
-        groups => format!("{} from {groups} workgroups on", variant.name),
+    let word = |variant: &Variant| {
+        let halves = if variant.native_only { " in mixed precision" } else { "" };
+        match variant.fewest_groups {
+            0 => format!("{}{halves}", variant.name),
+            groups => format!("{}{halves} from {groups} workgroups on", variant.name),
+        }
     };
     matmul_nt::CARD.variants.iter().filter(wanted).map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether products in mixed precision would use cooperative matrices, or why not.
+pub(crate) fn cooperative_matrices(adapter: &AdapterSummary) -> String {
+    match adapter.device.cooperative_matrix {
+        None => {
+            "not used: the driver has none that are square, f16 into f32, together with f16 and subgroups".to_owned()
+        }
+        Some(side) if adapter.device.class == Class::Software => {
+            format!("{side} x {side}, f16 into f32; not used: software drivers have variants of their own")
+        }
+        Some(side) => format!("{side} x {side}, f16 into f32; in mixed precision, where they pass a test at its start"),
+    }
 }
 
 /// What the engine would use on an adapter.

@@ -2,7 +2,7 @@
 
 use crate::{
     Outcome,
-    adapter::{CPU, cpu_line, products, unknown, uses},
+    adapter::{CPU, cooperative_matrices, cpu_line, products, unknown, uses},
     output::{line, size},
 };
 
@@ -26,9 +26,7 @@ pub(crate) async fn run(text: Option<&str>) -> Outcome {
         line(&format!("  optional features: {}", adapter.features.join(", ")));
         line(&format!("  would use: {}", uses(&adapter)));
         line(&format!("  matrix products, the first that fits: {}", products(&adapter)));
-        if let Some(extent) = adapter.cooperative_matrix {
-            line(&format!("  cooperative matrices: {extent} x {extent}, f16 into f32; no kernel uses them yet"));
-        }
+        line(&format!("  cooperative matrices: {}", cooperative_matrices(&adapter)));
     }
     line(&cpu_line());
     line("  always there: --adapter cpu");

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    adapter::{CPU, unknown, uses},
+    adapter::{CPU, cooperative_matrices, unknown, uses},
     output::{self, size},
 };
 
@@ -152,6 +152,7 @@ async fn open(page: &mut Page, adapter: &Adapter) -> Option<Arc<Gpu>> {
         Ok(gpu) => {
             let time = start.elapsed().as_millis();
             page.say("self-test", State::Good, format!("reduction, sum and matrix product are right ({time} ms)"));
+            look_at_cooperative_matrices(page, &gpu).await;
             Some(Arc::new(gpu))
         }
         Err(error) => {
@@ -161,6 +162,16 @@ async fn open(page: &mut Page, adapter: &Adapter) -> Option<Arc<Gpu>> {
             None
         }
     }
+}
+
+/// They are an option: without them, or with wrong ones, training works.
+async fn look_at_cooperative_matrices(page: &mut Page, gpu: &Gpu) {
+    let (state, text) = match gpu.test_cooperative_matrices().await {
+        None => (State::Good, cooperative_matrices(gpu.adapter())),
+        Some(Ok(_)) => (State::Good, format!("{}; here they pass it", cooperative_matrices(gpu.adapter()))),
+        Some(Err(reason)) => (State::Note, format!("cooperative ones are not used: {reason}")),
+    };
+    page.say("matrices", state, text);
 }
 
 /// Every variant that the device can run against its card's reference, and the CPU kernels.

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use evenkeel_shaders::{Class, Device};
 use wgpu::{
-    Backend, Backends, CooperativeMatrixProperties, CooperativeScalarType, DeviceType, Features, InstanceDescriptor,
-    InstanceFlags, Limits,
+    Backend, Backends, CooperativeMatrixProperties, CooperativeScalarType, DeviceDescriptor, DeviceType,
+    ExperimentalFeatures, Features, InstanceDescriptor, InstanceFlags, Limits,
 };
 
 use crate::{GpuError, error::one_line};
@@ -17,6 +17,10 @@ const OPTIONAL: [(Features, &str); 4] = [
     (Features::SHADER_F16, "shader-f16"),
     (Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
+
+/// What the kernels with cooperative matrices use beside them.
+const COOPERATIVE: Features =
+    Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16).union(Features::SUBGROUP);
 
 /// What an adapter says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +47,6 @@ pub struct AdapterSummary {
     pub max_workgroup_lanes: u32,
     /// Optional features that the engine uses where they are there.
     pub features: Vec<&'static str>,
-    /// Extent of the square cooperative matrices, f16 times f16 into f32, that the driver reports: 8 or 16. No kernel uses
-    /// them.
-    pub cooperative_matrix: Option<u32>,
 }
 
 impl AdapterSummary {
@@ -66,6 +67,7 @@ impl AdapterSummary {
                 subgroup_size: fixed.then_some(info.subgroup_min_size),
                 subgroup_barrier: features.contains(Features::SUBGROUP_BARRIER),
                 f16: features.contains(Features::SHADER_F16),
+                cooperative_matrix: None,
             },
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
             max_buffer_bytes: limits.max_buffer_size,
@@ -77,8 +79,16 @@ impl AdapterSummary {
                 .filter(|(feature, _)| features.contains(*feature))
                 .map(|(_, name)| *name)
                 .collect(),
-            cooperative_matrix: None,
         }
+    }
+
+    /// With the largest squares that `adapter` reports, where `features` has what the kernels need beside them: a device
+    /// does not tell itself.
+    pub(crate) fn with_cooperative_matrices_of(mut self, adapter: &wgpu::Adapter, features: Features) -> Self {
+        let reported = adapter.cooperative_matrix_properties();
+        let largest = reported.iter().filter_map(square).max();
+        self.device.cooperative_matrix = largest.filter(|_| features.contains(COOPERATIVE));
+        self
     }
 
     /// Whether `text` is a part of the adapter's or the driver's name or version, in any case of letters. Mesa's
@@ -111,9 +121,9 @@ pub struct Adapter {
 
 impl Adapter {
     fn new(inner: wgpu::Adapter) -> Self {
-        let mut summary = AdapterSummary::new(&inner.get_info(), inner.features(), &inner.limits());
-        summary.cooperative_matrix = inner.cooperative_matrix_properties().iter().filter_map(square).max();
-        Self { inner, summary }
+        let features = inner.features();
+        let summary = AdapterSummary::new(&inner.get_info(), features, &inner.limits());
+        Self { summary: summary.with_cooperative_matrices_of(&inner, features), inner }
     }
 
     /// What it says of itself.
@@ -121,8 +131,33 @@ impl Adapter {
         &self.summary
     }
 
-    /// `Limits::default()`, raised where memory or a faster variant gains by it, and the optional features.
-    pub(crate) async fn request_device(&self) -> Result<(wgpu::Device, wgpu::Queue), GpuError> {
+    /// `Limits::default()`, raised where memory or a faster variant gains by it, and the optional features. Returns what
+    /// the adapter is with those; cooperative matrices, which are experimental, may be what a driver refuses.
+    pub(crate) async fn request_device(&self) -> Result<(wgpu::Device, wgpu::Queue, AdapterSummary), GpuError> {
+        if self.summary.device.cooperative_matrix.is_some() {
+            // SAFETY: what is experimental is the kernels' use of cooperative matrices. The harness judges every one of
+            // them, and no step runs one before it has passed a test on this very device (cooperative.rs).
+            let experimental_features = unsafe { ExperimentalFeatures::enabled() };
+            let required_features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            let wanted = DeviceDescriptor { required_features, experimental_features, ..Default::default() };
+            match self.request(wanted).await {
+                Ok((device, queue)) => return Ok((device, queue, self.summary.clone())),
+                Err(error) => log::warn!("{}: opened without cooperative matrices: {}", self.summary, one_line(&error)),
+            }
+        }
+        let mut summary = self.summary.clone();
+        summary.device.cooperative_matrix = None;
+        let opened = self.request(DeviceDescriptor::default()).await;
+        let (device, queue) =
+            opened.map_err(|error| GpuError::Open { adapter: summary.to_string(), reason: one_line(&error) })?;
+        Ok((device, queue, summary))
+    }
+
+    /// A device with what the descriptor wants beside what all of ours have.
+    async fn request(
+        &self,
+        wanted: DeviceDescriptor<'_>,
+    ) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
         let offered = self.inner.limits();
         let required_limits = Limits {
             max_buffer_size: offered.max_buffer_size,
@@ -133,17 +168,11 @@ impl Adapter {
             max_compute_workgroup_size_y: offered.max_compute_workgroup_size_y,
             ..Limits::default()
         };
-        let required_features =
+        let optional =
             OPTIONAL.iter().fold(Features::empty(), |all, (feature, _)| all | *feature) & self.inner.features();
-        self.inner
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("evenkeel"),
-                required_features,
-                required_limits,
-                ..Default::default()
-            })
-            .await
-            .map_err(|error| GpuError::Open { adapter: self.summary.to_string(), reason: one_line(&error) })
+        let required_features = wanted.required_features | optional;
+        let descriptor = DeviceDescriptor { label: Some("evenkeel"), required_features, required_limits, ..wanted };
+        self.inner.request_device(&descriptor).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,6 +33,8 @@ pub struct Gpu {
     pub(crate) faults: Arc<Faults>,
     pub(crate) pipelines: Mutex<PipelineCache>,
     pub(crate) time_limit: Duration,
+    /// What the test of cooperative matrices found, once it ran: why they are not to be used, if so.
+    pub(crate) cooperative: OnceLock<Result<(), String>>,
 }
 
 /// What callbacks of wgpu report between our calls.
@@ -56,12 +58,12 @@ pub struct AllocatorReport {
 
 impl Adapter {
     /// Opens a device of our own: `Limits::default()` raised to what the adapter offers where that helps, subgroups and
-    /// timestamps where they are there.
+    /// timestamps where they are there, and cooperative matrices where the adapter has those that kernels use.
     ///
     /// # Errors
     /// [`GpuError::Open`].
     pub async fn open(&self) -> Result<Gpu, GpuError> {
-        let (device, queue) = self.request_device().await?;
+        let (device, queue, summary) = self.request_device().await?;
         let faults = Arc::new(Faults::default());
         let keep = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: Error| {
@@ -72,7 +74,7 @@ impl Adapter {
             keep_first(&keep.lost, if message.is_empty() { format!("{reason:?}") } else { message });
         });
         let limits = device.limits();
-        Ok(Gpu::new(device, queue, self.summary().clone(), limits, faults))
+        Ok(Gpu::new(device, queue, summary, limits, faults))
     }
 }
 
@@ -116,7 +118,9 @@ impl Gpu {
         limits: Limits,
         faults: Arc<Faults>,
     ) -> Self {
-        Self { device, queue, summary, limits, faults, pipelines: Mutex::new(HashMap::new()), time_limit: TIME_LIMIT }
+        let pipelines = Mutex::new(HashMap::new());
+        let cooperative = OnceLock::new();
+        Self { device, queue, summary, limits, faults, pipelines, time_limit: TIME_LIMIT, cooperative }
     }
 
     /// Computes on a device of the host's. Its handlers for lost devices and uncaptured errors stay as they are: every
@@ -138,14 +142,32 @@ impl Gpu {
         self
     }
 
+    /// Computes with cooperative matrices too, on a host's device that has them with f16 and subgroups. `adapter` is the
+    /// one that the device is of: it alone knows their extent.
+    pub fn with_cooperative_matrices_of(mut self, adapter: &wgpu::Adapter) -> Self {
+        self.summary = self.summary.with_cooperative_matrices_of(adapter, self.device.features());
+        self
+    }
+
+    /// Computes as on a device that has no cooperative matrices.
+    pub fn without_cooperative_matrices(mut self) -> Self {
+        self.summary.device.cooperative_matrix = None;
+        self
+    }
+
     /// The adapter, with the features and limits that this device was opened with.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.summary
     }
 
-    /// What the choice of variants depends on.
+    /// What the choice of variants depends on: the adapter's, without cooperative matrices once those have failed their
+    /// test.
     pub fn profile(&self) -> Device {
-        self.summary.device
+        let cooperative_matrix = match self.cooperative.get() {
+            Some(Err(_)) => None,
+            _ => self.summary.device.cooperative_matrix,
+        };
+        Device { cooperative_matrix, ..self.summary.device }
     }
 
     /// Bytes of the largest tensor: what one binding, and one buffer, can hold.

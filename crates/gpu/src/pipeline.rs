@@ -134,13 +134,18 @@ impl Gpu {
         if form.native() && !self.device.features().contains(wgpu::Features::SHADER_F16) {
             return Err(unsupported("shader-f16".to_owned()));
         }
+        if let Needs::CooperativeMatrix { side } = variant.needs
+            && !variant.able(&self.profile())
+        {
+            return Err(unsupported(format!("cooperative matrices of {side} x {side}, f16 into f32")));
+        }
         let reflection = reflect(card, variant, form)?;
         let wants_size = reflection.module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some("SUBGROUP"));
         let size = self.profile().subgroup_size;
         let lanes = match variant.needs {
             Needs::Subgroup { min, max } => Some(min..=max),
             Needs::SubgroupBarrier { lanes } => Some(lanes..=lanes),
-            Needs::Nothing => wants_size.then_some(1..=u32::MAX),
+            Needs::Nothing | Needs::CooperativeMatrix { .. } => wants_size.then_some(1..=u32::MAX),
         };
         if let Some(lanes) = lanes.filter(|lanes| !size.is_some_and(|size| lanes.contains(&size))) {
             return Err(unsupported(format!("subgroups of a fixed size in {}..={}", lanes.start(), lanes.end())));

@@ -1,7 +1,7 @@
 //! A schedule on a device: all memory allocated, all pipelines compiled, everything bound, before the first step.
 
 use evenkeel_schedule::{Schedule, Step};
-use evenkeel_shaders::Form;
+use evenkeel_shaders::{Form, Needs};
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
 use crate::{
@@ -53,7 +53,7 @@ impl Plan {
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, GpuError> {
         let buffers = allocate(gpu, schedule).await?;
-        let kernels = schedule.steps().iter().map(|step| kernel(gpu, step)).collect::<Result<Vec<_>, _>>()?;
+        let kernels = kernels(gpu, schedule).await?;
         gpu.compile(&kernels, progress).await?;
         let mut uniform = Vec::new();
         let mut parts = Vec::new();
@@ -70,6 +70,17 @@ impl Plan {
         outcome.await?;
         Ok(Self { buffers, dispatches, first_of_step })
     }
+}
+
+/// What runs every step. The first schedule that would use cooperative matrices is the one that waits for their test.
+async fn kernels(gpu: &Gpu, schedule: &Schedule) -> Result<Vec<Kernel>, GpuError> {
+    let choose = || schedule.steps().iter().map(|step| kernel(gpu, step)).collect::<Result<Vec<_>, _>>();
+    let chosen = choose()?;
+    if !chosen.iter().any(|kernel| matches!(kernel.variant.needs, Needs::CooperativeMatrix { .. })) {
+        return Ok(chosen);
+    }
+    gpu.test_cooperative_matrices().await;
+    choose()
 }
 
 fn kernel(gpu: &Gpu, step: &Step) -> Result<Kernel, GpuError> {

@@ -78,7 +78,8 @@ async fn check_card(card: &'static Card, trials: &[Trial], gpu: Option<&Gpu>, ve
             continue;
         }
         verdict.variants += 1;
-        for precision in card.precisions().into_iter().filter(|precision| variant.stores(*precision)) {
+        let stores = |precision: &Precision| variant.stores(Form::of(*precision, &gpu.profile()));
+        for precision in card.precisions().into_iter().filter(stores) {
             let fits = |trial: &&Trial| trial.precision == precision && (variant.fits)(&trial.params);
             if let Some(trial) = trials.iter().filter(fits).min_by_key(size) {
                 judge(&format!("{} in {precision}", variant.name), run(gpu, card, variant, trial).await);
