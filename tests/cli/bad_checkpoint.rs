@@ -140,7 +140,7 @@ fn missing_files_and_folders_are_refused_cpu() {
     fs::create_dir(model.place.path("bad/model.safetensors")).unwrap();
     model.is_refused(&["bad/model.safetensors", "folder"]);
     fs::remove_dir_all(model.place.path("bad")).unwrap();
-    model.is_refused(&["bad"]);
+    model.is_refused(&["bad", "a folder with config.json", "nothing there", "`evenkeel pretrain` makes"]);
     model.place.write("bad", "a file");
     model.is_refused(&["bad", "a file"]);
 }

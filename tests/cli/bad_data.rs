@@ -25,7 +25,9 @@ fn files_that_cannot_be_read_are_refused_cpu() {
     let place = with_model();
     refused(&place, "missing.txt", &["no such file"]);
     refused(&place, "missing.bin", &["no such file"]);
-    refused(&place, "trained", &["expected text, got none"]);
+    std::fs::create_dir(place.path("numbers")).unwrap();
+    place.write("numbers/metrics.jsonl", place.read("trained/metrics.jsonl"));
+    refused(&place, "numbers", &["expected text, got none"]);
     place.write("empty.txt", "");
     refused(&place, "empty.txt", &["empty"]);
     place.write("empty.bin", "");
@@ -81,6 +83,9 @@ fn data_shorter_than_a_batch_is_refused_cpu() {
     let place = with_model();
     place.write("short.txt", "hello");
     refused(&place, "short.txt", &["seq_len"]);
+    // Of tokens that were made of a text, the text is named, not the file in the cache.
+    let text = place.train_tiny("run", "--data short.txt --set model.vocab_size=320");
+    text.refused(&["the first nine tenths of ", "short.txt: expected at least 33 tokens"]);
     place.write_shard("short.bin", [MAGIC, 1, 16], &[3; 16]);
     refused(&place, "short.bin", &["seq_len", "16"]);
     // One token short of a batch of 2 times 16 and the last target.

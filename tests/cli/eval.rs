@@ -68,6 +68,8 @@ fn lengths_are_checked_cpu() {
     let golden = golden("llama-gqa", &place);
     let eval = format!("eval --adapter cpu --model {} --data stream.bin --json --seq-len", golden.folder.display());
     place.run(&format!("{eval} 65")).refused(&["--seq-len", "64", "65"]);
+    let default = eval.strip_suffix(" --seq-len").unwrap();
+    assert_eq!(place.run(default).succeeded().stdout(), place.run(&format!("{eval} 64")).succeeded().stdout());
     place.run(&format!("{eval} 0")).refused(&["--seq-len", "0"]);
     place.run(&format!("{eval} 64")).succeeded();
 }

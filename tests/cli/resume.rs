@@ -336,7 +336,7 @@ fn on_another_adapter_a_run_goes_on_with_a_warning_gpu() {
 #[test]
 fn what_is_no_run_folder_cannot_be_resumed_cpu() {
     let place = Place::new();
-    place.run("pretrain --adapter cpu --resume nowhere").refused(&["nowhere", "run.toml"]);
+    place.run("pretrain --adapter cpu --resume nowhere").refused(&["nowhere", "run.toml", "`evenkeel pretrain` makes"]);
     place.run("pretrain --adapter cpu --resume tiny.toml").refused(&["tiny.toml", "got a file"]);
     place.run("pretrain --adapter cpu --resume .").refused(&["run.toml"]);
     place.has_no_checkpoint();

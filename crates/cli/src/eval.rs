@@ -33,9 +33,10 @@ pub(crate) struct Arguments {
     /// Takes a line or byte that is no text for an error; otherwise it is counted and passed over
     #[arg(long)]
     strict: bool,
-    /// Tokens of a window; windows do not overlap, a short last one is left out
+    /// Tokens of a window, by default as many as the model has positions; windows do not overlap, a short last one is left
+    /// out
     #[arg(long, value_name = "T")]
-    seq_len: usize,
+    seq_len: Option<usize>,
     /// Ends with one line of JSON: loss, tokens, perplexity, and bits_per_byte where the tokenizer is known
     #[arg(long)]
     json: bool,
@@ -44,9 +45,10 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
     let folder = checkpoint::resolve(&arguments.model)?;
     let config = model::read_config(&folder)?;
-    if arguments.seq_len == 0 || arguments.seq_len > config.max_position_embeddings {
-        let most = config.max_position_embeddings;
-        return Err(format!("--seq-len: expected 1 to the model's {most} positions, got {}", arguments.seq_len).into());
+    let most = config.max_position_embeddings;
+    let seq_len = arguments.seq_len.unwrap_or(most);
+    if seq_len == 0 || seq_len > most {
+        return Err(format!("--seq-len: expected 1 to the model's {most} positions, got {seq_len}").into());
     }
     let sources = Sources {
         tokenizer: match Tokenizer::of_folder(&folder)? {
@@ -61,11 +63,11 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let mut progress = DataProgress::default();
     let data = open_whole(&sources, config.vocab_size, &mut progress.watch())?;
     drop(progress);
-    let windows = Windows::new(data.train, arguments.seq_len)?;
+    let windows = Windows::new(data.train, seq_len)?;
     let weights = model::load_parameters(&folder, &config.parameters())?;
     let compute = adapter::open(adapter).await?;
     let batch = BATCH.min(windows.count() as usize);
-    let shape = BatchShape { batch, time: arguments.seq_len };
+    let shape = BatchShape { batch, time: seq_len };
     let parts = ProgramParts { evaluation: Some(shape), ..ProgramParts::default() };
     let program = Program::record(&config, &parts, compute.binding_limit())?;
     let mut executor = program.prepare(&compute, &weights, &mut |_, _| ()).await?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use evenkeel_train::{
-    checkpoint::{self, CONFIG_FILE},
+    checkpoint::{self, CONFIG_FILE, error::CheckpointError},
     inspection::{Model, run::RunRecord},
 };
 use serde_json::{Value, json};
@@ -80,13 +80,7 @@ fn find(folder: &Path) -> Result<Findings, Box<dyn std::error::Error>> {
     } else if folder.join(CONFIG_FILE).exists() {
         (None, Some(folder.to_owned()))
     } else {
-        let got = match fs::metadata(folder) {
-            Ok(kind) if kind.is_dir() => "a folder with neither",
-            Ok(_) => "a file",
-            Err(_) => "nothing there",
-        };
-        let expected = "a checkpoint (a folder with config.json) or a run (a folder with run.toml)";
-        return Err(format!("{}: expected {expected}, got {got}", folder.display()).into());
+        return Err(CheckpointError::not_a_model(folder).into());
     };
     let read = |path: PathBuf| Model::read(&path).map(|model| (path, model));
     Ok(Findings { run, checkpoint: checkpoint.map(read).transpose()? })

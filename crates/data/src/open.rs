@@ -204,7 +204,7 @@ impl Opening<'_> {
     fn corpus(&mut self, inputs: Inputs) -> Result<Corpus, DataError> {
         match inputs {
             Inputs::Shards(paths) => Shards::open(&paths, self.vocab_size).map(Corpus::Shards),
-            Inputs::Prepared(folder) => self.prepared(&folder),
+            Inputs::Prepared(folder) => self.prepared(&folder).map(Corpus::Shards),
             Inputs::Texts(files) => {
                 let bare = files.iter().all(input::InputFile::is_bare) && !self.sources.bos;
                 if bare && self.tokenizer.is_some_and(Tokenizer::is_bytes) {
@@ -228,10 +228,10 @@ impl Opening<'_> {
                 return Err(DataError::Stopped);
             }
         }
-        self.prepared(&folder)
+        self.prepared(&folder).map(|shards| Corpus::Shards(shards.of_text(&source.describe())))
     }
 
-    fn prepared(&self, folder: &Path) -> Result<Corpus, DataError> {
+    fn prepared(&self, folder: &Path) -> Result<Shards, DataError> {
         let Prepared { tokenizer, shards, index } = Prepared::open(folder, self.vocab_size)?;
         if self.tokenizer.is_some_and(|known| *known != tokenizer) {
             let got = format!("another one in {}", folder.display());
@@ -239,7 +239,7 @@ impl Opening<'_> {
         }
         match index.faults.first.first() {
             Some(fault) if self.sources.strict => Err(DataError::Fault { fault: fault.to_string() }),
-            _ => Ok(Corpus::Shards(shards)),
+            _ => Ok(shards),
         }
     }
 }

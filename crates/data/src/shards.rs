@@ -5,6 +5,7 @@ mod writer;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::DataError;
 use crate::mapped::{Joined, Mapped};
@@ -57,8 +58,10 @@ impl Width {
 pub struct Shards {
     files: Joined,
     range: Range<u64>,
-    /// What of the files this is, as a prefix to their names.
+    /// What of the text or the files this is, as a prefix to its name.
     part: &'static str,
+    /// The text that they were prepared from, if that is what a person knows them by.
+    text: Option<Arc<str>>,
 }
 
 impl Shards {
@@ -72,7 +75,7 @@ impl Shards {
             files.push(file);
         }
         let files = Joined::new(files, count);
-        Ok(Self { range: 0..files.len(), files, part: "" })
+        Ok(Self { range: 0..files.len(), files, part: "", text: None })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -85,7 +88,13 @@ impl Shards {
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("{}{}", self.part, self.files.describe())
+        let name = self.text.as_ref().map_or_else(|| self.files.describe(), |text| text.to_string());
+        format!("{}{name}", self.part)
+    }
+
+    /// The same, known by the name of the text that they were prepared from.
+    pub(crate) fn of_text(self, text: &str) -> Self {
+        Self { text: Some(text.into()), ..self }
     }
 
     /// Splits the tokens into the first floor(0.9 n) of n for training and the rest for validation, as

@@ -210,14 +210,16 @@ pub(crate) fn newest_in(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>, Ch
 /// validated, stands for its newest.
 ///
 /// # Errors
-/// A run without a checkpoint, or without a best one where that was asked for; a `trainer.json` that cannot be read.
+/// What is neither a run nor has a `config.json`; a run without a checkpoint, or without a best one where that was asked for; a `trainer.json` that cannot be read.
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     let checkpoints = if path.join(RUN_FILE).is_file() {
         path.join(CHECKPOINTS_FOLDER)
     } else if path.file_name().is_some_and(|name| name == BEST) && !path.exists() {
         path.parent().map(Path::to_owned).unwrap_or_default()
-    } else {
+    } else if path.join(CONFIG_FILE).exists() {
         return Ok(path.to_owned());
+    } else {
+        return Err(CheckpointError::not_a_model(path));
     };
     let none = |expected: &str| CheckpointError::malformed(path, expected, "none");
     let newest = if checkpoints.is_dir() { newest_in(&checkpoints)? } else { None };

@@ -86,9 +86,21 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// A folder to resume from is no run folder.
-    #[error("run folder {}: expected a folder with a run.toml, got {got}", path.display())]
+    #[error("run folder {}: expected a folder with a run.toml, got {got}; `evenkeel pretrain` makes one", path.display())]
     NotARun {
         /// The folder.
+        path: PathBuf,
+        /// What is there.
+        got: &'static str,
+    },
+    /// What is to be a model, or a run with one, is neither.
+    #[error(
+        "{}: expected a checkpoint (a folder with config.json) or a run (a folder with run.toml), got {got}; `evenkeel \
+         pretrain` makes a run",
+        path.display()
+    )]
+    NotAModel {
+        /// The path.
         path: PathBuf,
         /// What is there.
         got: &'static str,
@@ -96,6 +108,16 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// That `path` is neither a checkpoint nor a run.
+    pub fn not_a_model(path: &Path) -> Self {
+        let got = match std::fs::metadata(path) {
+            Ok(kind) if kind.is_dir() => "a folder with neither",
+            Ok(_) => "a file",
+            Err(_) => "nothing there",
+        };
+        Self::NotAModel { path: path.to_owned(), got }
+    }
+
     /// A closure for `map_err` on an operation that was to `action` the `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
