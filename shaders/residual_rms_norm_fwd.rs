@@ -1,11 +1,11 @@
-//! The residual stream's addition and the RMSNorm behind it, in one pass less over the stream: y is `rms_norm_fwd`'s of the sum. Its
+//! The residual stream's addition and the RMSNorm behind it, in one pass less over the stream: y and rstd are `rms_norm_fwd`'s of the sum. Its
 //! gradient is that kernel's with respect to the sum, and the sum's goes on to both terms unchanged.
 
 use rayon::prelude::*;
 
 use crate::{
     Card, Class, CpuArgs, Param, Params, Values, Variant, read,
-    rms_norm_fwd::{self, rstd},
+    rms_norm_fwd::{self, row_rstd},
     write,
 };
 
@@ -21,6 +21,7 @@ pub static CARD: Card = Card {
         read("w", &["C"]),
         write("sum", &["R", "C"]),
         write("y", &["R", "C"]).half(),
+        write("rstd", &["R"]),
     ],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps")],
     variants: &[
@@ -52,22 +53,24 @@ pub static CARD: Card = Card {
 fn reference(p: &Params, v: &Values) -> Values {
     let sum: Vec<f64> = v["stream"].iter().zip(&v["branch"]).map(|(a, b)| a + b).collect();
     let norm = Values::from([("x", sum.clone()), ("w", v["w"].clone())]);
-    let y = (rms_norm_fwd::CARD.reference)(p, &norm)["y"].clone();
-    Values::from([("sum", sum), ("y", y)])
+    let mut values = (rms_norm_fwd::CARD.reference)(p, &norm);
+    values.insert("sum", sum);
+    values
 }
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (channels, eps) = (p.dim("C"), p.scalar("eps"));
     let (stream, branch, w) = (args.f32("stream"), args.f32("branch"), args.f32("w"));
-    let (sum, y) = (args.f32_mut("sum"), args.f32_mut("y"));
+    let (sum, y, rstd) = (args.f32_mut("sum"), args.f32_mut("y"), args.f32_mut("rstd"));
     let terms = stream.par_chunks(channels).zip(branch.par_chunks(channels));
-    y.par_chunks_mut(channels).zip(sum.par_chunks_mut(channels)).zip(terms).for_each(|((y, sum), (stream, branch))| {
+    let outputs = y.par_chunks_mut(channels).zip(sum.par_chunks_mut(channels)).zip(rstd);
+    outputs.zip(terms).for_each(|(((y, sum), rstd), (stream, branch))| {
         for ((sum, a), b) in sum.iter_mut().zip(stream).zip(branch) {
             *sum = a + b;
         }
-        let rstd = rstd(sum, eps);
+        *rstd = row_rstd(sum, eps);
         for ((y, x), w) in y.iter_mut().zip(&*sum).zip(w) {
-            *y = x * rstd * w;
+            *y = x * *rstd * w;
         }
     });
 }

@@ -1,4 +1,4 @@
-// sum[r, c] = stream[r, c] + branch[r, c],   y[r, c] = sum[r, c] * w[c] / sqrt(mean_c(sum[r, c]^2) + eps)
+// sum[r, c] = stream[r, c] + branch[r, c],   y[r, c] = sum[r, c] * w[c] * rstd[r],   rstd[r] = 1 / sqrt(mean_c(sum[r, c]^2) + eps)
 // A workgroup owns one row, which it walks twice; its lanes take every 64th element.
 #import grid, workgroup_sum
 
@@ -15,7 +15,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<f32>;          // (C)
 @group(0) @binding(3) var<storage, read_write> sum: array<f32>;  // (R, C)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;    // (R, C)
-@group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(6) var<uniform> params: Params;
 
 const LANES: u32 = 64u;
 
@@ -35,8 +36,9 @@ fn residual_rms_norm_fwd(
         sum[base + c] = v;
         squares = fma(v, v, squares);
     }
-    let rstd = inverseSqrt(workgroup_sum(squares, lane) / f32(C) + params.eps);
+    let scale = inverseSqrt(workgroup_sum(squares, lane) / f32(C) + params.eps);
+    if lane == 0u { rstd[row] = scale; }
     for (var c = lane; c < C; c += LANES) {
-        y[base + c] = sum[base + c] * rstd * w[c]; // what this lane wrote
+        y[base + c] = sum[base + c] * scale * w[c]; // what this lane wrote
     }
 }

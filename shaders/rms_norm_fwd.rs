@@ -1,4 +1,4 @@
-//! RMSNorm, forward. The row's 1/rms is not kept: the backward kernels read the row anyway and find it again.
+//! RMSNorm, forward. 1/rms of every row is kept for the backward.
 
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ const LANES: u64 = 64;
 /// See the module.
 pub static CARD: Card = Card {
     name: "rms_norm_fwd",
-    args: &[read("x", &["R", "C"]), read("w", &["C"]), write("y", &["R", "C"]).half()],
+    args: &[read("x", &["R", "C"]), read("w", &["C"]), write("y", &["R", "C"]).half(), write("rstd", &["R"])],
     params: &[Param::Dim("R"), Param::Dim("C"), Param::Scalar("eps")],
     variants: &[
         Variant {
@@ -51,30 +51,31 @@ pub static CARD: Card = Card {
 fn reference(p: &Params, v: &Values) -> Values {
     let (rows, channels, eps) = (p.dim("R"), p.dim("C"), f64::from(p.scalar("eps")));
     let (x, w) = (&v["x"], &v["w"]);
-    let mut y = vec![0.0; rows * channels];
+    let (mut y, mut rstd) = (vec![0.0; rows * channels], vec![0.0; rows]);
     for r in 0..rows {
         let row = &x[r * channels..(r + 1) * channels];
         let rms = (row.iter().map(|x| x * x).sum::<f64>() / channels as f64 + eps).sqrt();
+        rstd[r] = 1.0 / rms;
         for c in 0..channels {
             y[r * channels + c] = row[c] / rms * w[c];
         }
     }
-    Values::from([("y", y)])
+    Values::from([("y", y), ("rstd", rstd)])
 }
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (channels, eps) = (p.dim("C"), p.scalar("eps"));
-    let (x, w, y) = (args.f32("x"), args.f32("w"), args.f32_mut("y"));
-    y.par_chunks_mut(channels).zip(x.par_chunks(channels)).for_each(|(y, x)| {
-        let rstd = rstd(x, eps);
+    let (x, w, y, rstd) = (args.f32("x"), args.f32("w"), args.f32_mut("y"), args.f32_mut("rstd"));
+    y.par_chunks_mut(channels).zip(rstd).zip(x.par_chunks(channels)).for_each(|((y, rstd), x)| {
+        *rstd = row_rstd(x, eps);
         for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-            *y = x * rstd * w;
+            *y = x * *rstd * w;
         }
     });
 }
 
 /// 1 / rms of a row.
-pub(crate) fn rstd(x: &[f32], eps: f32) -> f32 {
+pub(crate) fn row_rstd(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 

@@ -1,4 +1,4 @@
-// y[r, c] = x[r, c] * w[c] / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
+// y[r, c] = x[r, c] * w[c] * rstd[r],   rstd[r] = 1 / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
 // A workgroup owns one row, which it walks twice; its lanes take every 64th element.
 #import grid, workgroup_sum
 
@@ -13,7 +13,8 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (R, C)
 @group(0) @binding(1) var<storage, read> w: array<f32>;        // (C)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (R, C)
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(4) var<uniform> params: Params;
 
 const LANES: u32 = 64u;
 
@@ -31,8 +32,9 @@ fn rms_norm_fwd(
     for (var c = lane; c < C; c += LANES) {
         squares = fma(x[base + c], x[base + c], squares);
     }
-    let rstd = inverseSqrt(workgroup_sum(squares, lane) / f32(C) + params.eps);
+    let scale = inverseSqrt(workgroup_sum(squares, lane) / f32(C) + params.eps);
+    if lane == 0u { rstd[row] = scale; }
     for (var c = lane; c < C; c += LANES) {
-        y[base + c] = x[base + c] * rstd * w[c];
+        y[base + c] = x[base + c] * scale * w[c];
     }
 }

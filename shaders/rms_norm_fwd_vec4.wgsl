@@ -1,4 +1,4 @@
-// y[r, c] = x[r, c] * w[c] / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
+// y[r, c] = x[r, c] * w[c] * rstd[r],   rstd[r] = 1 / sqrt(mean_c(x[r, c]^2) + eps)        (RMSNorm, Zhang & Sennrich 2019, eq. 4)
 // A workgroup owns one row, which it walks twice; its lanes take every 64th group of four. C is a multiple of 4.
 #import grid, reduce, stored, workgroup_sum
 
@@ -13,7 +13,8 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;      // (R, C)
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;      // (C)
 @group(0) @binding(2) var<storage, read_write> y: array<Stored4>;  // (R, C)
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(4) var<uniform> params: Params;
 
 const LANES: u32 = 64u;
 
@@ -32,8 +33,9 @@ fn rms_norm_fwd(
         let v = x[base + c];
         squares = fma(v, v, squares);
     }
-    let rstd = inverseSqrt(workgroup_sum(sum4(squares), lane) / f32(params.C) + params.eps);
+    let scale = inverseSqrt(workgroup_sum(sum4(squares), lane) / f32(params.C) + params.eps);
+    if lane == 0u { rstd[row] = scale; }
     for (var c = lane; c < quads; c += LANES) {
-        y[base + c] = narrow(x[base + c] * rstd * w[c]);
+        y[base + c] = narrow(x[base + c] * scale * w[c]);
     }
 }

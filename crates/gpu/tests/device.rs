@@ -92,7 +92,8 @@ fn dispatch_computes_the_reference() {
         let w: Vec<f32> = (0..channels).map(|c| 0.5 + c as f32 / channels as f32).collect();
         let guard = [7.0, 8.0, 9.0];
         let with_guard = |values: &[f32]| bytes(&[values, &guard].concat());
-        let mut arguments = [with_guard(&x), with_guard(&w), with_guard(&vec![f32::NAN; rows * channels])];
+        let nan = |len| with_guard(&vec![f32::NAN; len]);
+        let mut arguments = [with_guard(&x), with_guard(&w), nan(rows * channels), nan(rows)];
         let card = &rms_norm_fwd::CARD;
         let variant = card.variant(&gpu().profile(), &case.params, Precision::F32).unwrap();
         block_on(gpu().dispatch_once(Kernel::f32(card, variant), &case.params, &mut arguments)).unwrap();

@@ -91,7 +91,8 @@ fn small() -> Small {
     let z = recorder.activation("z", &[("N", N)]).unwrap();
     let norm = Params::dims([("R", 5), ("C", 77)]).with_scalar("eps", 1e-5);
     let all = Params::dims([("N", N)]);
-    recorder.run(&rms_norm_fwd::CARD, norm, &[x.into(), w.into(), y.into()]).unwrap();
+    let rstd = recorder.activation("rstd", &[("R", 5)]).unwrap();
+    recorder.run(&rms_norm_fwd::CARD, norm, &[x.into(), w.into(), y.into(), rstd.into()]).unwrap();
     recorder.run(&add::CARD, all.clone(), &[y.into(), x.into(), z.into()]).unwrap();
     recorder.run(&COSTLY_INCREMENT, all.clone(), &[x.into()]).unwrap();
     let summed = all.with_scalar("scale", 0.5).with_dim("accumulate", 1);

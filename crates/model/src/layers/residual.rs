@@ -51,10 +51,11 @@ impl Residual {
         let shape = [("R", rows), ("C", channels)];
         let sum = r.activation("residual", &shape)?;
         let y = r.stored("y", &shape)?;
-        let operands = [stream.into(), branch.into(), w.into(), sum.into(), y.into()];
+        let rstd = r.activation("rstd", &[("R", rows)])?;
+        let operands = [stream.into(), branch.into(), w.into(), sum.into(), y.into(), rstd.into()];
         r.run(&residual_rms_norm_fwd::CARD, Params::dims(shape).with_scalar("eps", eps), &operands)?;
         r.on_backward(&[sum], move |r| hand_on(r, sum, [stream, branch]));
-        r.on_backward(&[y], move |r| rms_norm::backward(r, y, sum, w, eps));
+        r.on_backward(&[y], move |r| rms_norm::backward(r, y, [sum, w, rstd]));
         self.stream = sum;
         Ok(y)
     }

@@ -13,23 +13,25 @@ pub fn rms_norm(r: &mut Recorder, x: TensorId, w: TensorId, eps: f32) -> Result<
     let (rows, channels) = matrix(r, x);
     let shape = [("R", rows), ("C", channels)];
     let y = r.stored("y", &shape)?;
-    r.run(&rms_norm_fwd::CARD, Params::dims(shape).with_scalar("eps", eps), &[x.into(), w.into(), y.into()])?;
-    r.on_backward(&[y], move |r| backward(r, y, x, w, eps));
+    let rstd = r.activation("rstd", &[("R", rows)])?;
+    let operands = [x.into(), w.into(), y.into(), rstd.into()];
+    r.run(&rms_norm_fwd::CARD, Params::dims(shape).with_scalar("eps", eps), &operands)?;
+    r.on_backward(&[y], move |r| backward(r, y, [x, w, rstd]));
     Ok(y)
 }
 
-/// Records the gradients of y = x / rms(x) * w.
-pub(super) fn backward(r: &mut Recorder, y: TensorId, x: TensorId, w: TensorId, eps: f32) -> Result<(), ScheduleError> {
+/// Records the gradients of y = x * rstd * w to x and w, where rstd (R) is 1 / rms(x).
+pub(super) fn backward(r: &mut Recorder, y: TensorId, [x, w, rstd]: [TensorId; 3]) -> Result<(), ScheduleError> {
     let (rows, channels) = matrix(r, x);
-    let params = || Params::dims([("R", rows), ("C", channels)]).with_scalar("eps", eps);
     let dy = r.gradient_of(y)?;
-    r.run(&rms_norm_bwd_x::CARD, params(), &[dy.into(), x.into(), w.into(), GradientTo(x)])?;
+    let operands = [dy.into(), x.into(), w.into(), rstd.into(), GradientTo(x)];
+    r.run(&rms_norm_bwd_x::CARD, Params::dims([("R", rows), ("C", channels)]), &operands)?;
     if !r.wants_gradient(w) {
         return Ok(());
     }
     let tiles = rms_norm_bwd_w::tiles(rows);
     let partial = r.scratch("dw_partial", &[("S", tiles), ("C", channels)])?;
-    let params = Params::dims([("R", rows), ("C", channels), ("S", tiles)]).with_scalar("eps", eps);
-    r.run(&rms_norm_bwd_w::CARD, params, &[dy.into(), x.into(), partial.into()])?;
+    let params = Params::dims([("R", rows), ("C", channels), ("S", tiles)]);
+    r.run(&rms_norm_bwd_w::CARD, params, &[dy.into(), x.into(), rstd.into(), partial.into()])?;
     r.run(&column_sum::CARD, Params::dims([("S", tiles), ("C", channels)]), &[partial.into(), GradientTo(w)])
 }
