@@ -69,9 +69,7 @@ for test in kernels model; do
     part "test-$test" "$folder/test-$test" $([ $test = model ] && echo gpu) || status=1
 done
 for preset in $presets; do
-    part "steps-$preset" "$folder/evenkeel" bench --preset "$preset" "${named[@]}"
-    part "mixed-$preset" "$folder/evenkeel" pretrain --preset "$preset" --steps 15 --set train.precision=mixed \
-        --set instruments.interval=0 --out "$results/mixed/$preset" "${named[@]}"
+    part "steps-$preset" "$folder/evenkeel" bench --preset "$preset" --precision f32 --precision mixed "${named[@]}"
 done
 largest=${presets##* }
 part kernels "$folder/bench-kernels" "" "$largest" "${adapter:-$(sed -n '1s/,.*//p' "$results/devices.txt")}"
@@ -108,7 +106,7 @@ done
 for preset in $presets; do cat "$results/steps-$preset.txt"; done | awk '
     /^(copy of|best)/ && !seen[$1]++ { print; next }
     /^preset/ && !seen[$1]++ { print; next }
-    $1 ~ /^('"${presets// /|}"')$/ && NF > 4 && $3 + 0 > 0 { print }'
+    $1 ~ /^('"${presets// /|}"')$/ && NF > 5 && $4 + 0 > 0 { print }'
 echo "products on the extents of preset $largest, best variant of each, and the one that a step uses:"
 awk '/^matmul/ { used = $2 == "*"; name = used ? $3 : $2; g = used ? $8 + 0 : $7 + 0
         at = $1; for (i = NF - 6; i <= NF; i++) if ($i ~ /^[MNK]=/) at = at " " $i
@@ -118,10 +116,8 @@ awk '/^matmul/ { used = $2 == "*"; name = used ? $3 : $2; g = used ? $8 + 0 : $7
     END { for (i = 1; i <= count; i++) { at = order[i]
         printf "  %-40s %9.1f GFLOP/s %-28s used: %s\n", at, best[at], which[at], mine[at] } }' "$results/kernels.txt"
 for preset in $presets; do
-    median=$(sed -n 's/.*"tokens_per_s": *\([0-9.]*\).*/\1/p' "$results/mixed/$preset/metrics.jsonl" 2>/dev/null | sort -n | sed -n 8p)
-    [ -n "$median" ] && printf '%-8smixed, llama%13.0f tokens/s\n' "$preset" "$median"
     theirs=$(sed -n 's/.*"tokens_per_s": \([0-9.]*\).*/\1/p' "$results/torch-$preset.txt" 2>/dev/null)
-    [ -n "$theirs" ] && awk -v theirs="$theirs" '$2 == "llama" {
-        printf "%-8sPyTorch%13.0f tokens/s; Evenkeel / PyTorch %.2f\n", $1, theirs, $3 / theirs }' "$results/steps-$preset.txt"
+    [ -n "$theirs" ] && awk -v theirs="$theirs" '$2 == "llama" && NF > 5 {
+        printf "%-8sPyTorch%13.0f tokens/s; Evenkeel in %s / PyTorch %.2f\n", $1, theirs, $3, $4 / theirs }' "$results/steps-$preset.txt"
 done
 exit $status

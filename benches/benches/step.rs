@@ -5,7 +5,11 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Instant};
 
 use evenkeel_schedule::Phase;
-use evenkeel_train::{Compute, Executor, settings::Arch, speed::Bench};
+use evenkeel_train::{
+    Compute, Executor,
+    settings::{Arch, Precision},
+    speed::Bench,
+};
 
 /// Steps before the timed ones, and the timed ones: an odd number, for the median.
 const WARM: u64 = 3;
@@ -69,7 +73,11 @@ async fn measure(preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     };
     let mut models = Vec::new();
     for &arch in Arch::ALL {
-        models.push(Model { bench: Bench::new(arch, preset, &compute).await?, times: Vec::new(), hosts: Vec::new() });
+        models.push(Model {
+            bench: Bench::new(arch, preset, Precision::F32, &compute).await?,
+            times: Vec::new(),
+            hosts: Vec::new(),
+        });
     }
     for step in 2..2 + WARM + TIMED {
         for model in &mut models {

@@ -12,7 +12,7 @@ fn figures_agree(adapter: &str) {
     let steps = report["steps"].as_array().unwrap();
     assert_eq!(steps.iter().map(|step| &step["model"]).collect::<Vec<_>>(), ["llama", "kat"]);
     for step in steps {
-        assert_eq!(step["preset"], "nano");
+        assert_eq!((&step["preset"], &step["precision"]), (&"nano".into(), &"f32".into()));
         // 8 sequences of 128 tokens a step.
         let tokens = number(&step["tokens_per_s"]) * number(&step["ms"]) / 1e3;
         assert!((tokens - 1024.0).abs() < 1e-6, "{step}");
@@ -33,6 +33,18 @@ fn figures_agree_cpu() {
 #[test]
 fn figures_agree_gpu() {
     figures_agree(gpu());
+}
+
+#[test]
+fn both_precisions_are_timed_where_they_are_named_cpu() {
+    let arguments = "bench --adapter cpu --json --model llama --precision mixed --precision f32";
+    let report: Value = serde_json::from_str(&Place::new().run(arguments).succeeded().stdout()).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().map(|step| &step["precision"]).collect::<Vec<_>>(), ["f32", "mixed"]);
+    // Activations are half as large, and copies of the weights in half precision come with them: nano's are 8 sequences of 128.
+    let planned = |step: &Value| step["planned_bytes"].as_u64().unwrap();
+    assert!(planned(&steps[1]) < planned(&steps[0]), "{report}");
+    Place::new().run("bench --adapter cpu --precision f64").refused(&[]);
 }
 
 #[test]

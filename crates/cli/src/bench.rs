@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use evenkeel_train::{
     StepRecord,
-    settings::Arch,
+    settings::{Arch, Precision},
     speed::{Bench, Ceilings, ceilings},
 };
 use serde_json::json;
@@ -22,7 +22,9 @@ const WARM: usize = 2;
 const TIMED: usize = 7;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  evenkeel bench --preset nano --preset s\n  evenkeel bench --largest")]
+#[command(
+    after_help = "Examples:\n  evenkeel bench --preset nano --preset s\n  evenkeel bench --model llama --precision f32 --precision mixed\n  evenkeel bench --largest"
+)]
 pub(crate) struct Arguments {
     /// Shapes of models to train: nano, s, m or l
     #[arg(long, value_name = "NAME", default_value = "nano")]
@@ -30,11 +32,19 @@ pub(crate) struct Arguments {
     /// Models: llama, kat; without it, both
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Arch::ALL.iter().map(|arch| arch.name())))]
     model: Vec<String>,
+    /// Precisions of their training: f32, mixed
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = Precision::F32.name(),
+        value_parser = PossibleValuesParser::new(Precision::ALL.iter().map(|precision| precision.name()))
+    )]
+    precision: Vec<String>,
     /// Seconds that each model is timed for, 7 steps at least
     #[arg(long, value_name = "N", default_value_t = 0)]
     seconds: u32,
     /// Says which model is the largest for which memory, in place of all figures; nothing is allocated
-    #[arg(long, conflicts_with_all = ["preset", "model", "seconds"])]
+    #[arg(long, conflicts_with_all = ["preset", "model", "precision", "seconds"])]
     largest: bool,
     /// One line of JSON instead of the table
     #[arg(long)]
@@ -45,6 +55,7 @@ pub(crate) struct Arguments {
 struct Row {
     preset: String,
     model: &'static str,
+    precision: &'static str,
     tokens_per_s: f64,
     seconds: f64,
     /// Seconds that the host works for a step: for its batch, for recording, and inside of submits.
@@ -67,8 +78,12 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
         let wanted =
             |arch: &&Arch| arguments.model.is_empty() || arguments.model.iter().any(|name| name == arch.name());
         for &arch in Arch::ALL.iter().filter(wanted) {
-            output::note(&format!("{preset}, {}", arch.name()));
-            rows.push(measure(Bench::new(arch, preset, &compute).await?, preset, arguments.seconds).await?);
+            let chosen = |precision: &&Precision| arguments.precision.iter().any(|name| name == precision.name());
+            for &precision in Precision::ALL.iter().filter(chosen) {
+                output::note(&format!("{preset}, {}, {}", arch.name(), precision.name()));
+                let bench = Bench::new(arch, preset, precision, &compute).await?;
+                rows.push(measure(bench, preset, arguments.seconds).await?);
+            }
         }
     }
     let name = compute.name();
@@ -77,6 +92,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
             json!({
                 "preset": row.preset,
                 "model": row.model,
+                "precision": row.precision,
                 "tokens_per_s": row.tokens_per_s,
                 "ms": row.seconds * 1e3,
                 "host_batch_ms": row.host[0] * 1e3,
@@ -118,6 +134,7 @@ async fn measure(mut bench: Bench, preset: &str, least: u32) -> Result<Row, Box<
     Ok(Row {
         preset: preset.to_owned(),
         model: bench.arch.name(),
+        precision: bench.precision.name(),
         tokens_per_s: bench.trainer.tokens_per_step() as f64 / seconds,
         seconds,
         host: [
@@ -136,14 +153,24 @@ fn table(ceilings: Ceilings, rows: &[Row]) {
     output::line(&format!("copy of 64 MiB     {}B/s", count(ceilings.copy_bytes_per_s)));
     output::line(&format!("best 1024^3 matmul {}FLOP/s", count(ceilings.matmul_flop_per_s)));
     output::line(&format!(
-        "{:<8}{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>14}",
-        "preset", "model", "tokens/s", "ms/step", "host ms", "dispatches", "planned", "allocated", "first step s"
+        "{:<8}{:<8}{:<10}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>14}",
+        "preset",
+        "model",
+        "precision",
+        "tokens/s",
+        "ms/step",
+        "host ms",
+        "dispatches",
+        "planned",
+        "allocated",
+        "first step s"
     ));
     for row in rows {
         output::line(&format!(
-            "{:<8}{:<8}{:>12.0}{:>12.1}{:>12.2}{:>12}{:>12}{:>12}{:>14.2}",
+            "{:<8}{:<8}{:<10}{:>10.0}{:>12.1}{:>12.2}{:>12}{:>12}{:>12}{:>14.2}",
             row.preset,
             row.model,
+            row.precision,
             row.tokens_per_s,
             row.seconds * 1e3,
             (row.host[0] + row.host[1]) * 1e3,
@@ -156,7 +183,8 @@ fn table(ceilings: Ceilings, rows: &[Row]) {
     output::line(
         "host ms: batches and recording; drivers may do the work itself inside of submits (--json has their time)",
     );
-    let rates = rows.iter().map(|row| format!("{} {} {:.0}", row.preset, row.model, row.tokens_per_s));
+    let rate = |row: &Row| format!("{} {} {} {:.0}", row.preset, row.model, row.precision, row.tokens_per_s);
+    let rates = rows.iter().map(rate);
     let rates = rates.collect::<Vec<_>>().join(", ");
     output::line(&format!("tokens/s, to compare with the README's section Measured: {rates}"));
 }

@@ -8,7 +8,7 @@ use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, Precision, matmu
 
 use crate::{
     Compute, Executor, Setup, StepRecord, TrainError, Trainer,
-    settings::{Arch, Settings, Sources},
+    settings::{self, Arch, Settings, Sources},
 };
 
 /// Timed samples: an odd number, for the median.
@@ -25,6 +25,8 @@ const EXTENT: usize = 1024;
 pub struct Bench {
     /// LLaMA or KAT.
     pub arch: Arch,
+    /// Precision of its training.
+    pub precision: settings::Precision,
     /// What runs it.
     pub executor: Executor,
     /// What drives it.
@@ -39,10 +41,16 @@ impl Bench {
     ///
     /// # Errors
     /// An unknown preset, memory or limits that do not suffice, a kernel that the driver refuses.
-    pub async fn new(arch: Arch, preset: &str, compute: &Compute) -> Result<Self, TrainError> {
+    pub async fn new(
+        arch: Arch,
+        preset: &str,
+        precision: settings::Precision,
+        compute: &Compute,
+    ) -> Result<Self, TrainError> {
         let set = vec![
             format!("model.preset={preset}"),
             format!("model.arch={}", arch.name()),
+            format!("train.precision={}", precision.name()),
             "tvr.enabled=true".to_owned(),
             // Kernels do not see what the ids stand for.
             "data.tokenizer=bytes".to_owned(),
@@ -54,7 +62,7 @@ impl Bench {
         let weights = setup.weights.load(&setup.config)?;
         let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
         let trainer = Trainer::new(&setup.program, setup.batches, 1)?;
-        let mut bench = Self { arch, executor, trainer, first_step: 0.0, done: 0 };
+        let mut bench = Self { arch, precision, executor, trainer, first_step: 0.0, done: 0 };
         bench.step().await?;
         bench.first_step = start.elapsed().as_secs_f64();
         Ok(bench)
