@@ -138,8 +138,35 @@ pub(super) fn matrices(frame: &mut Frame<'_>, state: &State, area: Rect, theme: 
             Span::raw(format!("{:<names$.12}", matrices.role)),
             Span::styled(format!("{bars:<room$}"), theme.of(Color::Cyan)),
             Span::styled(format!("{mean:>8.4}"), theme.strong()),
-            Span::styled(format!("{:>+5.0} %", 100.0 * matrices.change()), theme.quiet()),
+            Span::styled(change(matrices.change()), theme.quiet()),
         ]));
     }
     frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// A relative change in seven columns: in percent, from ten times on as a factor.
+fn change(change: f64) -> String {
+    match change {
+        9.0.. => format!("{:>5.0} x", (1.0 + change).min(9999.0)),
+        _ => format!("{:>+5.0} %", 100.0 * change),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::change;
+
+    #[test]
+    fn a_change_keeps_to_its_columns() {
+        for (by, shown) in [
+            (-0.5, "  -50 %"),
+            (0.031, "   +3 %"),
+            (8.99, " +899 %"),
+            (9.0, "   10 x"),
+            (1e9, " 9999 x"),
+            (f64::INFINITY, " 9999 x"),
+        ] {
+            assert_eq!(change(by), shown);
+        }
+    }
 }
