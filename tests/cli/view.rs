@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::Write,
+    path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -18,6 +19,9 @@ use crate::{
 const OPEN: &str = "\u{1b}[?1049h";
 const CLOSED: &str = "\u{1b}[?1049l";
 const ENDLESS: &str = "--out run --steps 2000000 --set train.checkpoint_every=0 --set train.eval_every=0";
+
+const LONG: &str = "--out run --steps 20000 --set train.checkpoint_every=0 --set train.eval_every=0 \
+                    --set train.sample_every=0";
 
 /// Starts `pretrain` on a terminal of 80x24; `ended` then has its status, and what the terminal is like afterwards.
 fn on_a_terminal(place: &Place, environment: &str, arguments: &str) -> Child {
@@ -75,6 +79,38 @@ fn q_and_signals_stop_a_run_and_give_the_terminal_back_cpu() {
     stopped_by(|_, child| type_in(child, b"q"));
     stopped_by(|_, child| type_in(child, b"\x03"));
     stopped_by(|place, _| kill(place, "-TERM"));
+}
+
+/// Waits for the end of a run whose terminal went away.
+fn ends_without_its_terminal(place: &Place) {
+    let pid = String::from_utf8(place.read("pid")).unwrap();
+    let start = Instant::now();
+    while Path::new(&format!("/proc/{}/exe", pid.trim())).exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "expected the run to end without its terminal, got one that hangs"
+        );
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// As when a connection breaks: the run stops with a checkpoint, or, under nohup, goes on to its end.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_goes_away_does_not_keep_a_run_cpu() {
+    for (environment, more) in [("", ENDLESS), ("trap '' HUP;", LONG)] {
+        let place = Place::new();
+        let mut child = on_a_terminal(&place, environment, more);
+        wait_for_rows(&place, "run", 300, &mut child);
+        sleep(Duration::from_millis(600));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ends_without_its_terminal(&place);
+        let checkpoints = place.list("run/checkpoints");
+        assert!(!checkpoints.is_empty(), "{environment:?}: expected a checkpoint");
+        let goes_on = !environment.is_empty();
+        assert_eq!(checkpoints.contains(&"step-020000".to_owned()), goes_on, "{checkpoints:?}");
+    }
 }
 
 #[test]

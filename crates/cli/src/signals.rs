@@ -48,15 +48,40 @@ impl Stop {
 pub(crate) fn stop_on_signals() -> Result<Arc<Stop>, ctrlc::Error> {
     let stop = Arc::new(Stop::default());
     let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || asked.signal())?;
+    let handle = || ctrlc::set_handler(move || asked.signal());
+    #[cfg(unix)]
+    keep_ignoring_hangup(handle)?;
+    #[cfg(not(unix))]
+    handle()?;
     Ok(stop)
+}
+
+/// Whether SIGHUP means nothing here, as under nohup: such a run outlives its terminal.
+#[cfg(unix)]
+static HANGUP_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Sets the handlers; SIGHUP stays ignored where it was.
+#[cfg(unix)]
+fn keep_ignoring_hangup(handle: impl FnOnce() -> Result<(), ctrlc::Error>) -> Result<(), ctrlc::Error> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+
+    // SAFETY: ignoring a signal runs no code; what it did before is looked at and, if it was anything else, replaced.
+    let ignore = || unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+    let ignored = matches!(ignore(), Ok(SigHandler::SigIgn));
+    handle()?;
+    if ignored {
+        HANGUP_IGNORED.store(true, Ordering::Relaxed);
+        let _ = ignore();
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
 fn restore_default_actions() {
     use nix::sys::signal::{SigHandler, Signal, signal};
 
-    for caught in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    let hangup = (!HANGUP_IGNORED.load(Ordering::Relaxed)).then_some(Signal::SIGHUP);
+    for caught in [Signal::SIGINT, Signal::SIGTERM].into_iter().chain(hangup) {
         // SAFETY: the default action runs no code of this process. Where it is refused the handler stays, and ends it.
         let _ = unsafe { signal(caught, SigHandler::SigDfl) };
     }

@@ -31,6 +31,9 @@ const FRAME: Duration = Duration::from_millis(250);
 /// Longest time in which the end of the run is not noticed.
 const NAP: Duration = Duration::from_millis(50);
 
+/// Longest wait for the thread that draws.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A view that is open.
 pub(crate) struct View {
     shared: Arc<Shared>,
@@ -85,7 +88,12 @@ impl View {
     fn close(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else { return };
-        let _ = thread.join();
+        // On a terminal that went away while it was read, crossterm reads on for ever: such a thread is left behind.
+        let start = Instant::now();
+        while !thread.is_finished() && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
+        close();
         for line in self.shared.with(|state| std::mem::take(&mut state.lines)) {
             output::note(&line);
         }
@@ -109,7 +117,7 @@ fn keep_drawing(mut terminal: Terminal, shared: &Arc<Shared>, stop: &Stop) -> io
     let (start, theme) = (Instant::now(), Theme::of_environment());
     let mut due = start;
     while is_open() && !shared.over.load(Ordering::Relaxed) {
-        if event::poll(NAP.min(due.saturating_duration_since(Instant::now())))? {
+        if terminal::has_event(NAP.min(due.saturating_duration_since(Instant::now())))? {
             match event::read()? {
                 Event::Key(key) if key.kind == KeyEventKind::Press => match action(key) {
                     Action::Stop => {

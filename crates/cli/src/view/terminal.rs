@@ -16,7 +16,7 @@ use ratatui::{
     backend::CrosstermBackend,
     crossterm::{
         cursor::{Hide, Show},
-        execute,
+        event, execute,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
 };
@@ -97,6 +97,34 @@ pub(super) fn draw(terminal: &mut Terminal, content: impl FnOnce(&mut Frame<'_>)
         terminal.draw(content)?;
     }
     Ok(())
+}
+
+/// Waits for an event for so long at most. crossterm does not come back from a terminal that has gone away, so that the
+/// system is asked first.
+///
+/// # Errors
+/// A terminal that has gone away.
+#[cfg(unix)]
+pub(super) fn has_event(timeout: Duration) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+
+    let stderr = stderr();
+    let mut terminal = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut terminal, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    if terminal[0].revents().is_some_and(|found| found.intersects(gone)) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    event::poll(Duration::ZERO)
+}
+
+#[cfg(not(unix))]
+pub(super) fn has_event(timeout: Duration) -> io::Result<bool> {
+    event::poll(timeout)
 }
 
 /// Gives the terminal back and stops the process as Ctrl-Z does; when it goes on in the foreground, takes it again.
