@@ -20,6 +20,7 @@ mod non_finite;
 mod place;
 mod profile;
 mod recipes;
+mod repl;
 mod report;
 mod resume;
 mod run_folder;

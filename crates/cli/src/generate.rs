@@ -211,8 +211,9 @@ fn shape(
         return Err(format!("--context: expected 1 to {} (the model's positions), got {context}", most(1)));
     }
     let longest = prompts.iter().map(Vec::len).max();
-    let needed = longest.map_or(OPEN_CONTEXT, |longest| longest.saturating_add(arguments.max_new_tokens));
-    let context = arguments.context.unwrap_or(needed).min(needed).min(most(1)).max(1);
+    let needed = longest.map(|longest| longest.saturating_add(arguments.max_new_tokens));
+    let asked = arguments.context.unwrap_or(needed.unwrap_or(OPEN_CONTEXT));
+    let context = asked.min(needed.unwrap_or(asked)).min(most(1)).max(1);
     let sequences = (1..=prompts.len().min(MOST_SEQUENCES)).rev().find(|&sequences| most(sequences) >= context);
     Ok(GenerationShape { sequences: sequences.unwrap_or(1), context, piece: PIECE })
 }
