@@ -227,6 +227,10 @@ static KEY_TILES: [Tile; 3] = [
     Tile { name: "workgroup_tile_128", consts: &[("SPLIT", 4), ("LANES", 128), ("BLOCK", 4)] },
 ];
 
+/// Largest head size that attention's kernels read in half precision: that of their widest tiles. `row_per_lane`, which
+/// takes any, goes by single elements and knows f32 alone.
+pub const MOST_HALF_HEAD: usize = (4 * TILE_VECTORS * QUERY_TILES[2].consts[0].1) as usize;
+
 impl Tile {
     /// Whether rows are whole vec4s and the lanes of one have room for it.
     fn fits(&self, p: &Params) -> bool {

@@ -19,6 +19,7 @@ pub mod trial;
 mod values;
 mod vector;
 
+pub use attention::MOST_HALF_HEAD;
 pub use card::{
     Access, Arg, Backends, Card, Class, CpuArgs, CpuSlice, DType, Device, Needs, Variant, indices, read, read_write,
     write,

@@ -11,7 +11,7 @@ use evenkeel_model::{
     },
 };
 use evenkeel_schedule::{DType, ParameterDecl, Params, Phase, Recorder, Role, Schedule, Tensor, TensorId};
-use evenkeel_shaders::{fill, sum};
+use evenkeel_shaders::{MOST_HALF_HEAD, fill, sum};
 
 use crate::{
     Compute, Executor, TrainError,
@@ -21,9 +21,6 @@ use crate::{
     settings::{OptimizerSettings, Precision, TvrSettings},
     tvr::Tvr,
 };
-
-/// Largest head of which attention kernels read half precision.
-const MOST_HEAD_DIM: usize = 64;
 
 /// What a program is to contain.
 #[derive(Clone, Debug, Default)]
@@ -229,7 +226,7 @@ fn record_step(
     Ok(RecordedTraining { tensors, update, tvr, instruments })
 }
 
-/// Kernels read half precision four elements at a time, and those of attention have registers for heads of 64.
+/// Kernels read half precision four elements at a time, and those of attention have room for heads of so many.
 fn check_extents(config: &ModelConfig) -> Result<(), TrainError> {
     let mut extents = vec![
         ("hidden_size", config.hidden_size, 4),
@@ -253,8 +250,8 @@ fn check_extents(config: &ModelConfig) -> Result<(), TrainError> {
             return fault(name, format!("in multiples of {of}"), extent);
         }
     }
-    if config.head_dim > MOST_HEAD_DIM {
-        return fault("head_dim", format!("of at most {MOST_HEAD_DIM}"), config.head_dim);
+    if config.head_dim > MOST_HALF_HEAD {
+        return fault("head_dim", format!("of at most {MOST_HALF_HEAD}"), config.head_dim);
     }
     Ok(())
 }
