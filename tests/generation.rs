@@ -263,6 +263,45 @@ fn texts_end_for_every_reason_cpu() -> Outcome {
     })
 }
 
+/// Reads until it was asked so often whether to go on.
+struct Impatient {
+    asked: usize,
+    patience: usize,
+    seen: Texts,
+}
+
+impl Reader for Impatient {
+    fn token(&mut self, prompt: usize, token: u32) -> bool {
+        self.seen.token(prompt, token)
+    }
+
+    fn ended(&mut self, prompt: usize, end: End) {
+        self.seen.ended(prompt, end);
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.asked += 1;
+        self.asked > self.patience
+    }
+}
+
+/// Once before it begins, and before every other piece: a long prompt can be given up in the middle.
+#[test]
+fn a_prompt_is_given_up_between_its_pieces_cpu() -> Outcome {
+    pollster::block_on(async {
+        let shape = GenerationShape { sequences: 1, context: 16, piece: 4 };
+        let mut model = Model::new("llama-gqa", &Compute::Cpu, shape).await?;
+        for (patience, new) in [(0, None), (1, None), (2, None), (3, Some(1)), (4, Some(2))] {
+            let mut reader = Impatient { asked: 0, patience, seen: Texts::default() };
+            generate(&model.program, &mut model.executor, &[vec![7; 12]], &greedy(9), &mut reader).await?;
+            assert_eq!(reader.seen.tokens.get(&0).map(Vec::len), new, "after {patience} times");
+            let end = if patience == 0 { None } else { Some(&End::Interrupted) };
+            assert_eq!((reader.seen.ends.get(&0), reader.asked), (end, patience + 1));
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn prompts_are_checked_before_the_first_begins_cpu() -> Outcome {
     pollster::block_on(async {

@@ -144,44 +144,50 @@ async fn check_pieces(compute: &Compute) -> Outcome {
     Ok(())
 }
 
-/// The second step has a token whose embedding is not a number, and the third does not: it must not have been applied when
-/// the second one's loss is known.
-async fn check_non_finite(compute: &Compute) -> Outcome {
+/// Tokens in order: 24 in a micro-batch, 48 in a step; the target of the last is the first of the next.
+fn batches_of(tokens: &[u16]) -> Result<Batches, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("stream.bin");
-    const BAD: usize = 7;
-    // Header of an llm.c shard, then 48 tokens a step; the target of the last is the first of the next.
-    let tokens: Vec<u16> = (0..200).map(|i| if i == 60 { BAD as u16 } else { 100 + i % 50 }).collect();
     let header = [20240520, 1, tokens.len() as i32].into_iter().chain([0; 253]);
     let shard: Vec<u8> =
         header.flat_map(i32::to_le_bytes).chain(tokens.iter().flat_map(|id| id.to_le_bytes())).collect();
     std::fs::write(&path, shard)?;
+    Ok(Batches::new(Corpus::open(&[&path], 256)?, Order::Sequential, 0, 3, 8, 2)?)
+}
+
+/// The third step has a token whose embedding is not a number, and the fourth does not: it must not have been applied when
+/// the third one's loss is known, nor may TVR, which is due after the third, have changed a weight.
+async fn check_non_finite(compute: &Compute) -> Outcome {
+    const BAD: usize = 7;
+    let tokens: Vec<u16> = (0..200).map(|i| if i == 108 { BAD as u16 } else { 100 + i % 50 }).collect();
     let settings = settings()?;
     let setup = Setup::new(&settings, compute)?;
     let mut weights = setup.weights.load(&setup.config)?;
     weights[0][BAD * 24] = f32::NAN;
-    let corpus = Corpus::open(&[&path], 256)?;
-    let batches = Batches::new(corpus, Order::Sequential, 0, 3, 8, 2)?;
+    let batches = batches_of(&tokens)?;
     let executor = setup.program.prepare(compute, &weights, &mut |_, _| ()).await?;
     let trainer = Trainer::new(&setup.program, batches, 2)?;
     let mut run = Run { program: setup.program, executor, trainer };
-    run.begin(1);
-    run.begin(2);
-    assert!(run.record().await?.loss.is_finite());
+    for step in [1, 2, 3] {
+        run.begin(step);
+    }
+    for _ in [1, 2] {
+        assert!(run.record().await?.loss.is_finite());
+    }
     run.trainer.abandon(&mut run.executor).await?;
     let before = run.bits().await?;
-    run.begin(2);
     run.begin(3);
+    run.begin(4);
     let record = run.record().await?;
-    assert!(!record.loss.is_finite() && !record.applied, "{record:?}");
-    let first = run.trainer.first_non_finite(&mut run.executor, 2).await?;
+    assert!(!record.loss.is_finite() && !record.applied && record.tvr_rescaled.is_none(), "{record:?}");
+    let first = run.trainer.first_non_finite(&mut run.executor, 3).await?;
     assert_eq!(first.as_deref(), Some("parameter model.embed_tokens.weight"));
     // The state has the norm of the step that was skipped; everything else is as before it.
     let after = run.bits().await?;
     let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
     assert!(changed <= 8, "expected the bits before the step that was skipped, got {changed} others");
-    // The third alone is a good one: it would have been applied.
-    run.begin(3);
+    // The fourth alone is a good one: it would have been applied.
+    run.begin(4);
     assert!(run.record().await?.applied);
     let changed = after.iter().zip(run.bits().await?).filter(|(before, after)| *before != after).count();
     assert!(changed > 8, "expected an update, got none");
@@ -211,6 +217,41 @@ on_both! {
     check_abandon: steps_given_up_leave_no_trace_cpu steps_given_up_leave_no_trace_gpu;
     check_pieces: steps_in_pieces_are_the_same_cpu steps_in_pieces_are_the_same_gpu;
     check_non_finite: no_update_passes_a_loss_that_is_not_finite_cpu no_update_passes_a_loss_that_is_not_finite_gpu;
+}
+
+/// The data of 60 tokens begin again in the first micro-batch of the second step, and in the second of the third.
+#[test]
+fn a_step_tells_of_a_wrap_in_any_of_its_micro_batches_cpu() -> Outcome {
+    pollster::block_on(async {
+        let setup = Setup::new(&settings()?, &Compute::Cpu)?;
+        let weights = setup.weights.load(&setup.config)?;
+        let tokens: Vec<u16> = (100..160).collect();
+        let executor = setup.program.prepare(&Compute::Cpu, &weights, &mut |_, _| ()).await?;
+        let trainer = Trainer::new(&setup.program, batches_of(&tokens)?, 2)?;
+        let mut run = Run { program: setup.program, executor, trainer };
+        let mut wrapped = Vec::new();
+        for step in 1..=4 {
+            run.begin(step);
+            wrapped.push(run.record().await?.wrapped);
+        }
+        assert_eq!(wrapped, [false, true, true, true]);
+        Ok(())
+    })
+}
+
+/// The device says which step it has done, and is not believed without.
+#[test]
+fn a_record_of_another_step_is_an_error_cpu() -> Outcome {
+    pollster::block_on(async {
+        let mut run = Run::new(&Compute::Cpu).await?;
+        run.begin(1);
+        // The first part of it, which writes the number of the step.
+        assert_eq!(run.trainer.advance(&mut run.executor, Duration::ZERO)?, Progress::More);
+        run.executor.write(run.trainer.update().step, &[LR as f32, 9.0])?;
+        let error = run.record().await.err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.contains('1') && error.contains('9')), "{error:?}");
+        Ok(())
+    })
 }
 
 #[test]

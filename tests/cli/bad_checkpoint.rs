@@ -171,6 +171,9 @@ fn a_damaged_newest_checkpoint_is_not_resumed_cpu() {
     };
     refused("trainer.json", b"{", &["trainer.json"]);
     refused("trainer.json", b"{\"format_version\": 9}", &["trainer.json", "format_version", "9"]);
+    let mut trainer = place.json(format!("{GOOD}/trainer.json"));
+    trainer["tokenizer"] = json!("none");
+    refused("trainer.json", trainer.to_string().as_bytes(), &["tokenizer: expected the run's, got another"]);
     let optimizer = place.read(format!("{GOOD}/optimizer.safetensors"));
     refused("optimizer.safetensors", &optimizer[..optimizer.len() - 4], &["optimizer.safetensors"]);
     // A file of tensors, but not the optimizer's.

@@ -166,9 +166,13 @@ fn a_killed_preparation_goes_on_cpu() {
         if child.try_wait().unwrap().is_some_and(|status| status.success()) {
             break;
         }
-        kills += 1;
         child.kill().unwrap();
         child.wait().unwrap();
+        // A slow machine may not have come to its folder.
+        if !place.path("killed").exists() {
+            continue;
+        }
+        kills += 1;
         // What has a name is complete.
         for name in place.list("killed").iter().filter(|name| name.ends_with(".bin")) {
             assert_eq!(place.read(format!("killed/{name}")), place.read(format!("whole/{name}")), "{name}");

@@ -110,6 +110,49 @@ fn a_stop_string_ends_a_text_cpu() {
     assert_eq!((&row["text"], &row["end"]), (&expected.into(), &"stop".into()));
     assert_eq!(row["tokens"], expected.len() + 2);
     assert_eq!(command(&[]).succeeded().stdout(), format!("Once{expected}\n"));
+    // What may begin a stop string and does not go on belongs to the text.
+    let beginning = format!("{}never", whole.chars().last().unwrap());
+    let base = ["generate", "--adapter", "cpu", "--model", MODEL, "--prompt", "Once", "--max-new-tokens", "25"];
+    let more = ["--ignore-eos", "--seed", "3", "--json", "--stop", &beginning];
+    let row = rows(Finished::of(place.command(base.into_iter().chain(more)))).remove(0);
+    assert_eq!((&row["text"], &row["end"]), (&whole.into(), &"length".into()));
+}
+
+/// A text that ends within a character shows that something is there.
+#[test]
+fn a_torn_character_at_the_end_is_shown_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "--set model.vocab_size=256").succeeded();
+    let prompts: Vec<String> = (0..40).map(|i| format!("p{i}")).collect();
+    place.write("prompts.txt", prompts.join("\n"));
+    let texts = rows(generate(&place, "cpu", "--prompts-file prompts.txt --ignore-eos --max-new-tokens 1 --json"));
+    assert!(texts.iter().all(|row| row["text"].as_str().unwrap().chars().count() == 1), "{texts:?}");
+    assert!(texts.iter().any(|row| row["text"] == "\u{fffd}"), "{texts:?}");
+}
+
+/// An untrained model takes all of its tokens for about equally likely, that which ends a text as well.
+#[test]
+fn the_end_token_ends_a_text_and_an_empty_prompt_begins_one_cpu() {
+    let place = Place::new();
+    place.write("book.txt", "one and two and three and many more of the same. ".repeat(30));
+    place.train_tiny("run", "--data book.txt --tokenizer bpe --set model.vocab_size=320 --steps 4").succeeded();
+    let prompts: Vec<String> = (0..60).map(|i| format!("{i} and")).collect();
+    place.write("prompts.txt", prompts.join("\n"));
+    let ended = |more: &str| {
+        let given = format!("--prompts-file prompts.txt --temperature 1 --max-new-tokens 20 --json {more}");
+        let rows = rows(generate(&place, "cpu", &given));
+        assert!(rows.iter().all(|row| !row["text"].as_str().unwrap().contains("endoftext")));
+        rows.iter().filter(|row| row["end"] == "end_token").count()
+    };
+    // 60 texts of up to 20 tokens out of about 300.
+    assert!((1..20).contains(&ended("")) && ended("--ignore-eos") == 0);
+    let of = |prompt: &str| {
+        let base = ["generate", "--adapter", "cpu", "--model", MODEL, "--temperature", "0", "--max-new-tokens", "9"];
+        let row = rows(Finished::of(place.command(base.into_iter().chain(["--json", "--prompt", prompt])))).remove(0);
+        (row["text"].clone(), row["tokens"].clone())
+    };
+    assert_eq!(of(""), of("<|endoftext|>"));
+    assert_ne!(of(""), of("many"));
 }
 
 #[test]

@@ -48,6 +48,10 @@ fn an_update_without_a_finite_norm_is_skipped_cpu() {
     assert!(ended.stderr().contains("step 1: the gradient norm is not finite, the update was skipped"));
     ended.refused(&["step 2", "finite gradient norm", "2 steps in a row", "--resume run"]);
     assert_eq!(place.list("run/checkpoints"), [""; 0]);
+    // A run has patience with ten of them.
+    let long = place.train_tiny("long", "--steps 30 --set init.std=1e30 --set train.checkpoint_every=1");
+    long.refused(&["step 10", "10 steps in a row"]);
+    assert_eq!(place.metrics("long").iter().filter(|row| row["skipped"] == true).count(), 10);
 }
 
 /// Large weights have gradients that f16 cannot hold 65,536 times: the scale falls until it can, and the run goes on.

@@ -167,6 +167,27 @@ fn a_killed_run_in_mixed_precision_ends_in_the_unbroken_runs_bits_gpu() {
     assert!(rows.iter().filter(|row| row.get("loss").is_some()).all(|row| row["loss_scale"] == 65_536.0), "{rows:?}");
 }
 
+/// The scale and its count of good steps are part of a checkpoint: a run goes on with them, whatever they are.
+#[test]
+fn the_loss_scale_goes_on_as_the_checkpoint_has_it_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "--set train.precision=mixed").succeeded();
+    fs::remove_dir_all(place.path("run/checkpoints/step-000004")).unwrap();
+    let path = "run/checkpoints/step-000002/optimizer.safetensors";
+    let mut bytes = place.read(path);
+    let body = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..body]).unwrap();
+    let at = body + header["optimizer.loss_scale"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let words = |scale: f32, good: f32| [scale.to_le_bytes(), good.to_le_bytes()].concat();
+    assert_eq!(bytes[at..at + 8], words(65_536.0, 2.0));
+    // One good step more, and it doubles.
+    bytes[at..at + 8].copy_from_slice(&words(1024.0, 1999.0));
+    place.write(path, bytes);
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    let scales = place.metrics("run").into_iter().filter_map(|row| row.get("loss_scale")?.as_f64());
+    assert_eq!(scales.collect::<Vec<_>>(), [65_536.0, 65_536.0, 1024.0, 2048.0]);
+}
+
 #[test]
 fn a_killed_kat_with_tvr_ends_in_the_unbroken_runs_bits_cpu() {
     let more = " --set model.arch=kat --set model.rational_groups=2 --set tvr.enabled=true --set tvr.interval=7 \
@@ -244,6 +265,22 @@ fn ended_by_two(name: &str, number: i32) {
 fn a_second_signal_ends_a_run_at_once_cpu() {
     ended_by_two("-INT", 2);
     ended_by_two("-TERM", 15);
+}
+
+/// What was begun of the next step is given up, so that the checkpoint can be written.
+#[test]
+fn a_stopped_run_goes_on_to_the_same_end_gpu() {
+    let place = Place::new();
+    let run = |more: &str| place.run(&format!("pretrain --adapter {} {more}", gpu())).succeeded();
+    let settings = format!("--config tiny.toml {LARGER} --set train.grad_accumulation=3 --steps 6");
+    run(&format!("{settings} --out unbroken"));
+    run(&format!("{settings} --out killed --max-time 0s"));
+    assert_eq!(place.list("killed/checkpoints"), ["step-000001"]);
+    run("--resume killed --max-time 0s");
+    run("--resume killed");
+    assert_eq!(metrics_without_rates(&place, "killed"), metrics_without_rates(&place, "unbroken"));
+    let model = |run| place.read(format!("{run}/checkpoints/step-000006/model.safetensors"));
+    assert!(model("killed") == model("unbroken"), "expected equal models, got others");
 }
 
 #[test]

@@ -129,6 +129,47 @@ fn a_run_on_the_gpu_writes_its_folder() {
     complete(gpu(), gpu());
 }
 
+/// A step's tokens are those of all its micro-batches.
+#[test]
+fn the_data_position_counts_micro_batches_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "--steps 2 --set train.grad_accumulation=3").succeeded();
+    assert_eq!(place.json("run/checkpoints/step-000002/trainer.json")["data_position"], 2 * 3 * 32);
+    let tokens = place.metrics("run").into_iter().filter_map(|row| row.get("tokens")?.as_u64());
+    assert_eq!(tokens.collect::<Vec<_>>(), [96, 192]);
+}
+
+/// A step is made with the learning rate that its row says: one on the way up is that of a run without a warm-up.
+#[test]
+fn a_step_of_the_warmup_has_its_learning_rate_cpu() {
+    let place = Place::new();
+    let constant = "--steps 1 --set schedule.kind=constant --set schedule.warmup_steps";
+    place.train_tiny("rising", &format!("{constant}=4 --set optimizer.lr=4e-3")).succeeded();
+    place.train_tiny("flat", &format!("{constant}=0 --set optimizer.lr=1e-3")).succeeded();
+    place.train_tiny("steep", &format!("{constant}=0 --set optimizer.lr=2e-3")).succeeded();
+    assert_eq!(place.metrics("rising")[0]["lr"], 1e-3);
+    let model = |run: &str| place.read(format!("{run}/checkpoints/step-000001/model.safetensors"));
+    assert!(model("rising") == model("flat"), "expected the weights of the same learning rate, got others");
+    assert!(model("steep") != model("flat"), "expected other weights of another learning rate, got the same");
+}
+
+/// Windows of a validation set that do not fill the last batch are not counted twice.
+#[test]
+fn a_run_measures_what_eval_does_cpu() {
+    let place = Place::new();
+    place.write("train.txt", "the boat sails evenly down the river. ".repeat(40));
+    place.write("valid.txt", "and then the keel was even, all the way. ".repeat(5));
+    let more = "--tokenizer bytes --data train.txt --valid valid.txt --set train.batch_size=5";
+    place.train_tiny("run", more).succeeded();
+    let model = "run/checkpoints/step-000004";
+    let eval = format!("eval --adapter cpu --model {model} --data valid.txt --seq-len 16 --json");
+    let row: Value = serde_json::from_str(&place.run(&eval).succeeded().stdout()).unwrap();
+    // 205 bytes are 12 windows; eval takes them by eights.
+    assert_eq!(row["tokens"], 12 * 16, "windows of a short last batch");
+    let measured = place.metrics("run").pop().unwrap()["valid_loss"].as_f64().unwrap();
+    assert!((measured / row["loss"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{measured} {row}");
+}
+
 #[test]
 fn as_many_checkpoints_stay_as_asked_for_cpu() {
     let place = Place::new();
@@ -177,8 +218,18 @@ fn the_best_checkpoint_stays_beside_the_newest_cpu() {
     let toml = String::from_utf8(place.read("more/run.toml")).unwrap();
     assert!(toml.contains(&format!("run/checkpoints/{best}")), "{toml}");
 
+    // A run that goes on knows what it has to beat.
+    let trainer = place.read("run/checkpoints/step-000060/trainer.json");
+    fs::remove_dir_all(place.path("run/checkpoints/step-000060")).unwrap();
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    assert_eq!(place.list("run/checkpoints"), [best.as_str(), "step-000054", "step-000060"]);
+    assert_eq!(place.read("run/checkpoints/step-000060/trainer.json"), trainer);
+
     place.train_tiny("without", &format!("{ruin} --set train.keep_best=false")).succeeded();
     assert_eq!(place.list("without/checkpoints"), ["step-000054", "step-000060"]);
+    // One that is to have no checkpoint before its end has none for its best either.
+    place.train_tiny("end", &ruin.replace("checkpoint_every=6", "checkpoint_every=0")).succeeded();
+    assert_eq!(place.list("end/checkpoints"), ["step-000060"]);
 }
 
 #[test]
@@ -215,8 +266,8 @@ fn a_model_of_shards_has_no_tokenizer_and_no_evaluation_cpu() {
     place.write_shard("numbers.bin", [20_240_520, 1, 40], &tokens);
     let sequential = "--data numbers.bin --set data.order=sequential";
     let stderr = place.train_tiny("run", sequential).succeeded().stderr();
-    // The second step reads tokens 32 to 64 of 40.
-    assert!(stderr.contains("begins again"), "{stderr}");
+    // The second step reads tokens 32 to 64 of 40, and the later ones pass the end, too.
+    assert_eq!(stderr.matches("begins again").count(), 1, "{stderr}");
     assert!(!stderr.contains("sample"), "{stderr}");
     assert_eq!(place.json("run/checkpoints/step-000004/trainer.json")["tokenizer"], "none");
     assert!(place.metrics("run").iter().all(|row| row.get("valid_loss").is_none()));

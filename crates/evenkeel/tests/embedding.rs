@@ -3,6 +3,7 @@
 
 use std::{
     error::Error,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use evenkeel::{Compute, RunFolder, Settings, TrainError, Trainer, on_host, wgpu};
+use evenkeel_train::checkpoint::trainer_state::{Best, TrainerState};
 use pollster::block_on;
 
 #[path = "../examples/embedded.rs"]
@@ -137,6 +139,51 @@ fn pieces_give_the_bits_of_whole_steps_cpu() -> Outcome {
 #[test]
 fn pieces_give_the_bits_of_whole_steps_gpu() -> Outcome {
     pieces(&Host::open()?.compute())
+}
+
+/// A run that started from another model goes on when that is gone, and what `evenkeel pretrain` knew of its best
+/// checkpoint stays known.
+#[test]
+fn a_run_goes_on_without_its_source_and_keeps_its_best_cpu() -> Outcome {
+    let place = tempfile::tempdir()?;
+    let compute = &Compute::Cpu;
+    let source = RunFolder::create(&place.path().join("source"))?;
+    source.write_run_file(&settings()?.to_toml()?)?;
+    let mut first = block_on(Trainer::new(&settings()?, compute))?;
+    block_on(first.step())?;
+    let from = block_on(first.save(&source))?;
+
+    let with = format!(
+        "[model]\nfrom = {from:?}\nfreeze = ['model.embed_tokens']\n[optimizer]\nkind = 'novograd'\n[train]\nsteps = 4\nbatch_size = 3\nseq_len = 16"
+    );
+    let settings = Settings::from_toml(&with)?;
+    let mut whole = block_on(Trainer::new(&settings, compute))?;
+    assert_eq!(block_on(whole.parameter("lm_head.weight"))?, block_on(first.parameter("lm_head.weight"))?);
+    in_pieces(&mut whole, Duration::MAX, 4)?;
+    let run = RunFolder::create(&place.path().join("run"))?;
+    run.write_run_file(&settings.to_toml()?)?;
+    let mut part = block_on(Trainer::new(&settings, compute))?;
+    block_on(part.step())?;
+    let saved = block_on(part.save(&run))?;
+    // What `evenkeel pretrain` would have written after an evaluation.
+    let best = Best { step: 1, valid_loss: 5.5 };
+    let text = std::fs::read_to_string(saved.join("trainer.json"))?;
+    let with_best =
+        text.trim_end().trim_end_matches('}').trim_end().to_owned() + ", \"best\": {\"step\": 1, \"valid_loss\": 5.5}}";
+    std::fs::write(saved.join("trainer.json"), with_best)?;
+    let stored = |folder: &Path| TrainerState::read(&folder.join("trainer.json"));
+    assert_eq!(stored(&saved)?.best, Some(best));
+
+    drop(source);
+    std::fs::remove_dir_all(place.path().join("source"))?;
+    let mut again = block_on(Trainer::resume(&run, compute))?;
+    assert_eq!(again.settings(), &settings, "a run's settings are those that it began with");
+    block_on(again.step())?;
+    let state = stored(&block_on(again.save(&run))?)?;
+    assert_eq!((state.step, state.best), (2, Some(best)));
+    in_pieces(&mut again, Duration::MAX, 4)?;
+    assert!(bits(&mut again)? == bits(&mut whole)?, "without its source: expected the same bits, got others");
+    Ok(())
 }
 
 /// Errors of the host's own reach the host and not the trainer; a lost device ends the trainer with an error, and another

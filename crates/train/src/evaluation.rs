@@ -77,3 +77,16 @@ fn spread(count: u64, most: u64) -> Vec<u64> {
     let chosen = count.min(most);
     (0..chosen).map(|i| (u128::from(i) * u128::from(count) / u128::from(chosen)) as u64).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn the_fixed_set_is_spread_over_all_windows() {
+        assert_eq!(spread(3, 4), [0, 1, 2]);
+        assert_eq!(spread(4, 4), [0, 1, 2, 3]);
+        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
+        assert_eq!(spread(u64::MAX, 2), [0, u64::MAX / 2]);
+    }
+}

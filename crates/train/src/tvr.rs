@@ -118,6 +118,23 @@ fn check_exclude(r: &Recorder, settings: &TvrSettings, parameters: &[ParameterSp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Settings, Sources};
+    use evenkeel_model::ParameterKind;
+
+    /// With depth scaling the target of a layer is divided by the root of its number, from 1.
+    #[test]
+    fn targets_follow_the_depth_where_that_is_asked_for() -> Result<(), TrainError> {
+        for (depth_scaled, expected) in [(false, [0.02_f32, 0.02]), (true, [0.02, 0.01])] {
+            let set = vec!["tvr.target_std=0.02".to_owned(), format!("tvr.depth_scaled={depth_scaled}")];
+            let settings = Settings::resolve(&Sources { set, ..Sources::default() })?.tvr;
+            let target = |layer: usize| {
+                let kind = ParameterKind::Matrix { layer, into_stream: false, gain: 1.0 };
+                target_of(&settings, &ParameterSpec { name: "w".to_owned(), shape: vec![8, 4], kind })
+            };
+            assert_eq!([target(0), target(3)], expected);
+        }
+        Ok(())
+    }
 
     #[test]
     fn checks_come_after_one_and_every_interval() {

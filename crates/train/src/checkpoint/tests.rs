@@ -163,6 +163,20 @@ fn the_newest_is_found_and_old_ones_are_pruned() {
     assert!(entries(&run.partial()).is_empty());
 }
 
+/// Where an old checkpoint cannot be moved away, it stays as it is: one that is removed file by file would be half there
+/// after a kill.
+#[test]
+fn an_old_checkpoint_leaves_in_one_piece_or_not_at_all() {
+    let (_folder, run) = new_run();
+    let old = save_step(&run, 1).unwrap();
+    save_step(&run, 2).unwrap();
+    let before = entries(&old);
+    fs::create_dir_all(run.partial().join("step-000001/in the way")).unwrap();
+    let error = prune(&run, 1, None).unwrap_err().to_string();
+    assert!(error.contains("cannot remove") && error.contains("step-000001"), "{error}");
+    assert_eq!(entries(&old), before);
+}
+
 #[test]
 fn the_best_stays_beside_the_newest_and_is_found() {
     let (_folder, run) = new_run();

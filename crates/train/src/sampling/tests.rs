@@ -37,6 +37,16 @@ fn top_p_keeps_the_likeliest_up_to_the_one_that_reaches_p() {
     assert_eq!(top(0.66), [1, 3, 4]);
     assert_eq!(top(0.96), [0, 1, 2, 3, 4]);
     assert_eq!(top(1.0), [0, 1, 2, 3, 4]);
+    // The one that reaches it exactly is the last, as in transformers.
+    assert_eq!(kept(&[1.0; 4], Sampling { top_p: 0.5, ..Sampling::default() }), [0, 1]);
+}
+
+/// A token has the numbers from where the tokens before it end, up to where it ends itself.
+#[test]
+fn tokens_share_the_numbers_out() {
+    let shares = [(5, 1.0), (6, 2.0), (7, 1.0)];
+    let drawn = [0.0, 0.24, 0.25, 0.5, 0.74, 0.75, 1.0 - f64::EPSILON].map(|uniform| draw(&shares, uniform));
+    assert_eq!(drawn, [5, 5, 6, 6, 6, 7, 7]);
 }
 
 #[test]
