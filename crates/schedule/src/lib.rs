@@ -10,6 +10,7 @@ mod copies;
 mod cpu;
 mod error;
 mod gradient;
+mod joined;
 mod memory;
 mod recorder;
 mod step;

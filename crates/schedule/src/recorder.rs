@@ -6,7 +6,7 @@ use evenkeel_shaders::{Access, Card, Device, Half, Param, Params, Precision, Val
 
 use crate::{
     DType, Dim, Memory, Operand, Phase, Role, Schedule, ScheduleError, Step, Tensor, TensorId, View, arena::Arenas,
-    copies::Halves, gradient::Gradients,
+    copies::Halves, gradient::Gradients, joined::Joined,
 };
 
 /// Records one model's phases; see the crate's documentation.
@@ -21,6 +21,7 @@ pub struct Recorder {
     pub(crate) arenas: Arenas,
     pub(crate) gradients: Gradients,
     pub(crate) halves: Halves,
+    pub(crate) joined: Vec<Joined>,
 }
 
 impl Recorder {
@@ -38,6 +39,7 @@ impl Recorder {
             arenas: Arenas::default(),
             gradients: Gradients::new(add_to_gradients),
             halves: Halves::default(),
+            joined: Vec::new(),
         }
     }
 
@@ -172,7 +174,7 @@ impl Recorder {
         self.tensors.iter().enumerate().map(|(i, tensor)| (TensorId(i), tensor))
     }
 
-    fn fault(&self, what: &str, expected: &str, got: String) -> ScheduleError {
+    pub(crate) fn fault(&self, what: &str, expected: &str, got: String) -> ScheduleError {
         ScheduleError::Step {
             kernel: "recorder",
             what: what.to_owned(),
