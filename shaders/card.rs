@@ -45,8 +45,7 @@ pub struct Arg {
     pub dtype: DType,
     /// Whether it can be stored as f16 instead.
     pub half: Half,
-    /// Extents, outermost first: names of [`Param::Dim`]s, numbers, fractions such as `"D/2"`, products such as `"KV*D"`, or
-    /// sums such as `"H+KV"`.
+    /// Extents, outermost first: names of [`Param::Dim`]s, numbers, fractions such as `"D/2"`, or products such as `"KV*D"`.
     pub shape: &'static [&'static str],
     /// Extents of what a run touches of it, where indices choose that: for the cost, not for the memory.
     pub touched: Option<&'static [&'static str]>,
@@ -106,7 +105,7 @@ fn elements(shape: &[&str], params: &Params) -> usize {
     let number = |factor: &str| factor.parse().unwrap_or_else(|_| params.dim(factor));
     let extent = |factor: &str| match factor.split_once('/') {
         Some((dim, parts)) => number(dim) / number(parts),
-        None => factor.split('+').map(number).sum(),
+        None => number(factor),
     };
     shape.iter().flat_map(|dim| dim.split('*')).map(extent).product()
 }

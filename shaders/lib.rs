@@ -66,8 +66,6 @@ macro_rules! kernels {
             rope_bwd,
             rope_cache_write,
             rope_fwd,
-            rope_joined_bwd,
-            rope_joined_fwd,
             scale,
             scale_by,
             segment_moments,
@@ -79,8 +77,6 @@ macro_rules! kernels {
             sum,
             swiglu_bwd,
             swiglu_fwd,
-            swiglu_joined_bwd,
-            swiglu_joined_fwd,
         }
     };
 }

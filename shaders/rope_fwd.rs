@@ -93,22 +93,16 @@ pub(crate) fn rotate(p: &Params, x: &[f32], [cos, sin]: [&[f32]; 2], direction: 
     let position = heads * channels;
     y.par_chunks_mut(position).zip(x.par_chunks(position)).enumerate().for_each(|(bt, (y, x))| {
         let angles = bt % time * half..(bt % time + 1) * half;
-        turn(x, [&cos[angles.clone()], &sin[angles]], direction, y);
-    });
-}
-
-/// [`rotate`] for the heads of one position, with its angles.
-#[inline(always)]
-pub(crate) fn turn(x: &[f32], [cos, sin]: [&[f32]; 2], direction: f32, y: &mut [f32]) {
-    let half = cos.len();
-    for (y, x) in y.chunks_mut(2 * half).zip(x.chunks(2 * half)) {
-        let ((y_first, y_second), (x_first, x_second)) = (y.split_at_mut(half), x.split_at(half));
-        for i in 0..half {
-            let sin = direction * sin[i];
-            y_first[i] = x_first[i] * cos[i] - x_second[i] * sin;
-            y_second[i] = x_second[i] * cos[i] + x_first[i] * sin;
+        let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
+        for (y, x) in y.chunks_mut(channels).zip(x.chunks(channels)) {
+            let ((y_first, y_second), (x_first, x_second)) = (y.split_at_mut(half), x.split_at(half));
+            for i in 0..half {
+                let sin = direction * sin[i];
+                y_first[i] = x_first[i] * cos[i] - x_second[i] * sin;
+                y_second[i] = x_second[i] * cos[i] + x_first[i] * sin;
+            }
         }
-    }
+    });
 }
 
 /// Shapes that both directions are tried with.

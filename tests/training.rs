@@ -83,29 +83,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Matrices that one product computes, unless some of them are frozen and others are not.
-const JOINED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
-
-/// Whether products that are one without `freeze` are several with it: their sums then have another order.
-fn splits(names: &[String], freeze: &[&str]) -> bool {
-    let is_frozen = |name: &str| freeze.iter().any(|frozen| name.contains(frozen));
-    names.iter().any(|name| {
-        let others =
-            JOINED.iter().filter_map(|set| set.iter().find(|part| name.contains(**part)).map(|part| (set, part)));
-        others
-            .flat_map(|(set, part)| set.iter().map(move |other| name.replace(part, other)))
-            .any(|other| is_frozen(&other) != is_frozen(name))
-    })
-}
-
-/// Whether the largest difference is below 1e-6 of the largest value.
-fn close(got: &[f32], expected: &[f32]) -> bool {
-    let largest = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    got.len() == expected.len() && got.iter().zip(expected).all(|(got, x)| (got - x).abs() <= 1e-6 * largest)
-}
-
-/// A run with some parameters frozen beside one without: the gradients of all others have the same bits (or nearly, where
-/// products fall apart), frozen parameters keep theirs and have nothing beside them.
+/// A run with some parameters frozen beside one without: the gradients of all others have the same bits, frozen
+/// parameters keep theirs and have nothing beside them.
 async fn check_frozen(model: &[&str], freeze: &[&str], compute: &Compute) -> Outcome {
     let list = format!("model.freeze={freeze:?}");
     let with = [model, &[list.as_str()]].concat();
@@ -113,7 +92,6 @@ async fn check_frozen(model: &[&str], freeze: &[&str], compute: &Compute) -> Out
     let before = part.read("").await?;
     let (loss, frozen_loss) = (whole.step(1).await?.loss, part.step(1).await?);
     assert_eq!(loss, frozen_loss.loss, "{freeze:?}: loss");
-    let splits = splits(&whole.names, freeze);
     let is_frozen = |name: &str| freeze.iter().any(|frozen| name.contains(frozen));
     let (all, rest) = (whole.read(".grad").await?, part.read(".grad").await?);
     for (name, gradient) in &all {
@@ -121,8 +99,7 @@ async fn check_frozen(model: &[&str], freeze: &[&str], compute: &Compute) -> Out
             None => assert!(is_frozen(name), "{freeze:?}: {name} has no gradient"),
             Some(got) => {
                 assert!(!is_frozen(name), "{freeze:?}: {name} has a gradient");
-                let same = if splits { close(got, gradient) } else { bits(got) == bits(gradient) };
-                assert!(same, "{freeze:?}: {name} has another gradient than without freezing");
+                assert!(bits(got) == bits(gradient), "{freeze:?}: {name} has another gradient than without freezing");
             }
         }
     }
@@ -142,13 +119,11 @@ async fn check_frozen(model: &[&str], freeze: &[&str], compute: &Compute) -> Out
 }
 
 /// Names that are part of no other name.
-const FROZEN: [&[&str]; 8] = [
+const FROZEN: [&[&str]; 6] = [
     &["model.embed_tokens"],
     &["layers.0"],
     &["layers.1.self_attn", "layers.1.input_layernorm"],
     &["k_proj", "v_proj", "model.norm"],
-    &["q_proj"],
-    &["layers.0.mlp.up_proj"],
     &["mlp"],
     &["layers", "model.norm"],
 ];

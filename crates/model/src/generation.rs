@@ -10,7 +10,7 @@ use crate::{
     layers::{
         AttentionShape, CachedRows, LayerCache, TokenBatch, cached_attention, embedding, next_token_logits, rms_norm,
     },
-    transformer::{Block, batch_tensor, head, streams},
+    transformer::{batch_tensor, head, streams},
 };
 
 /// Extents of a generation.
@@ -121,10 +121,7 @@ impl Recording<'_> {
         r.begin_phase(phase)?;
         let at = CachedRows { rows: places, angles: *angles };
         let ids = TokenBatch { ids: tokens, by_token: None };
-        let mut attend = |r: &mut Recorder, block: &Block, x| {
-            let qkv = block.project(r, x)?;
-            cached_attention(r, qkv, caches[block.layer], at, *extents)
-        };
+        let mut attend = |r: &mut Recorder, layer: usize, qkv| cached_attention(r, qkv, caches[layer], at, *extents);
         let mut x = streams(r, config, ids, &mut attend)?[config.num_hidden_layers];
         if let Some(chosen) = chosen {
             x = r.scope("last", |r| embedding(r, TokenBatch { ids: chosen, by_token: None }, x))?;

@@ -4,7 +4,7 @@ use evenkeel_schedule::{Recorder, ScheduleError, TensorId};
 
 use crate::{
     ModelConfig, ParameterKind,
-    layers::{joined_linear, linear, linear_to_stream, swiglu, swiglu_joined},
+    layers::{linear, linear_to_stream, swiglu},
     parameters::LayerParameter,
     rational::RationalSet,
     transformer::Block,
@@ -25,15 +25,11 @@ pub(crate) fn mlp_parameters(config: &ModelConfig, layer: usize) -> Vec<LayerPar
 
 /// Records the MLP of x (R, C): y (R, C).
 pub(crate) fn mlp(r: &mut Recorder, block: &Block, x: TensorId) -> Result<TensorId, ScheduleError> {
-    let [gate, up] = [block.weight(r, "mlp.gate_proj")?, block.weight(r, "mlp.up_proj")?];
-    let y = match joined_linear(r, "gate_up", x, (&block.weight_name("mlp.gate_up_proj"), &[gate, up]), "2F")? {
-        Some(gate_up) => swiglu_joined(r, gate_up)?,
-        None => {
-            let gate = linear(r, "gate", x, gate, "F")?;
-            let up = linear(r, "up", x, up, "F")?;
-            swiglu(r, gate, up)?
-        }
-    };
+    let gate = block.weight(r, "mlp.gate_proj")?;
+    let gate = linear(r, "gate", x, gate, "F")?;
+    let up = block.weight(r, "mlp.up_proj")?;
+    let up = linear(r, "up", x, up, "F")?;
+    let y = swiglu(r, gate, up)?;
     let w = block.weight(r, "mlp.down_proj")?;
     linear_to_stream(r, "down", y, w)
 }

@@ -8,8 +8,8 @@ use evenkeel_shaders::{rope_fwd, scale_by};
 use crate::{
     Arch, ModelConfig, ParameterKind, ParameterSpec, kat,
     layers::{
-        AttentionShape, LossTensors, Residual, RopeTables, TokenBatch, attention, embedding, joined_linear, linear,
-        linear_to_stream, next_token_loss, rms_norm, rope, rope_joined,
+        AttentionShape, LossTensors, Residual, RopeTables, TokenBatch, attention, embedding, linear, linear_to_stream,
+        next_token_loss, rms_norm, rope,
     },
     llama,
 };
@@ -225,29 +225,21 @@ fn backbone(
     r.scope("norm", |r| rms_norm(r, streams[config.num_hidden_layers], w, config.rms_norm_eps as f32))
 }
 
-/// Records the attention of a layer: from its input x (R, C) to y (R, H*D), before the output projection.
-pub(crate) type Attend<'a> = dyn FnMut(&mut Recorder, &Block, TensorId) -> Result<TensorId, ScheduleError> + 'a;
+/// Records the attention of a layer: from q (R, H*D), k and v (R, KV*D) to y (R, H*D).
+pub(crate) type Attend<'a> = dyn FnMut(&mut Recorder, usize, [TensorId; 3]) -> Result<TensorId, ScheduleError> + 'a;
 
 /// Attention among the positions of a batch's sequences.
 fn attend_batch(
     config: &ModelConfig,
     tables: RopeTables,
     shape: BatchShape,
-) -> impl FnMut(&mut Recorder, &Block, TensorId) -> Result<TensorId, ScheduleError> {
+) -> impl FnMut(&mut Recorder, usize, [TensorId; 3]) -> Result<TensorId, ScheduleError> {
     let BatchShape { batch, time } = shape;
     let (heads, kv_heads, head_size) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
-    let shape = AttentionShape { batch, time, heads, kv_heads, head_size };
-    move |r, block, x| {
-        let [q, k, v] = match block.project_joined(r, x)? {
-            Some(qkv) => rope_joined(r, qkv, tables, shape)?,
-            None => {
-                let [q, k, v] = block.project(r, x)?;
-                let q = rope(r, "q_rotated", q, tables, [batch, time, heads, head_size])?;
-                let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
-                [q, k, v]
-            }
-        };
-        attention(r, q, k, v, shape)
+    move |r, _, [q, k, v]| {
+        let q = rope(r, "q_rotated", q, tables, [batch, time, heads, head_size])?;
+        let k = rope(r, "k_rotated", k, tables, [batch, time, kv_heads, head_size])?;
+        attention(r, q, k, v, AttentionShape { batch, time, heads, kv_heads, head_size })
     }
 }
 
@@ -264,13 +256,11 @@ pub(crate) fn streams(
     let mut streams = Vec::new();
     for layer in 0..config.num_hidden_layers {
         r.scope(&format!("layers.{layer}"), |r| {
-            let block = Block { layer, prefix: format!("model.layers.{layer}."), eps };
+            let block = Block { prefix: format!("model.layers.{layer}."), eps };
             r.scope("self_attn", |r| {
                 let x = block.norm(r, "input_layernorm", &mut stream)?;
                 streams.push(stream.tensor(r)?);
-                let y = attend(r, &block, x)?;
-                let w = block.weight(r, "self_attn.o_proj")?;
-                let y = linear_to_stream(r, "o", y, w)?;
+                let y = block.attention(r, x, layer, attend)?;
                 stream.add(r, y)
             })?;
             r.scope("mlp", |r| {
@@ -289,8 +279,6 @@ pub(crate) fn streams(
 
 /// One layer of the decoder.
 pub(crate) struct Block {
-    /// Its number, from 0.
-    pub(crate) layer: usize,
     prefix: String,
     eps: f32,
 }
@@ -303,12 +291,7 @@ impl Block {
 
     /// The weight of the layer's module called `name`.
     pub(crate) fn weight(&self, r: &Recorder, name: &str) -> Result<TensorId, ScheduleError> {
-        r.find(&self.weight_name(name))
-    }
-
-    /// What that is called, or would be.
-    pub(crate) fn weight_name(&self, name: &str) -> String {
-        format!("{}{name}.weight", self.prefix)
+        self.parameter(r, &format!("{name}.weight"))
     }
 
     fn norm(&self, r: &mut Recorder, name: &str, stream: &mut Residual) -> Result<TensorId, ScheduleError> {
@@ -316,21 +299,20 @@ impl Block {
         r.scope("norm", |r| stream.rms_norm(r, w, self.eps))
     }
 
-    /// Records queries (R, H*D), keys and values (R, KV*D) of x (R, C).
-    pub(crate) fn project(&self, r: &mut Recorder, x: TensorId) -> Result<[TensorId; 3], ScheduleError> {
-        let [q, k, v] = self.projections(r)?;
-        Ok([linear(r, "q", x, q, "HD")?, linear(r, "k", x, k, "HD")?, linear(r, "v", x, v, "HD")?])
-    }
-
-    /// The same as one product (R, (H+2KV)*D), where their weights can be joined.
-    fn project_joined(&self, r: &mut Recorder, x: TensorId) -> Result<Option<TensorId>, ScheduleError> {
-        let name = self.weight_name("self_attn.qkv_proj");
-        let weights = self.projections(r)?;
-        joined_linear(r, "qkv", x, (&name, &weights), "(H+2KV)D")
-    }
-
-    fn projections(&self, r: &Recorder) -> Result<[TensorId; 3], ScheduleError> {
-        let weight = |name: &str| self.weight(r, &format!("self_attn.{name}_proj"));
-        Ok([weight("q")?, weight("k")?, weight("v")?])
+    fn attention(
+        &self,
+        r: &mut Recorder,
+        x: TensorId,
+        layer: usize,
+        attend: &mut Attend<'_>,
+    ) -> Result<TensorId, ScheduleError> {
+        let project = |r: &mut Recorder, name: &str| {
+            let w = self.weight(r, &format!("self_attn.{name}_proj"))?;
+            linear(r, name, x, w, "HD")
+        };
+        let qkv = [project(r, "q")?, project(r, "k")?, project(r, "v")?];
+        let y = attend(r, layer, qkv)?;
+        let w = self.weight(r, "self_attn.o_proj")?;
+        linear_to_stream(r, "o", y, w)
     }
 }

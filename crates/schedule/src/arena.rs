@@ -185,7 +185,6 @@ impl Recorder {
         let members: Vec<(TensorId, Tensor, usize, usize)> = self
             .all_tensors()
             .filter(|(_, tensor)| tensor.role == Role::Parameter)
-            .filter(|(id, _)| self.joined.iter().all(|joined| joined.whole != *id))
             .filter_map(|(id, tensor)| {
                 let (arena, offset) = tensor.within?;
                 let i = self.arenas.trainable.iter().position(|&known| known == arena)?;

@@ -13,7 +13,7 @@ pub(crate) struct Halves {
     /// Elements that parameters are padded to, so that a copy of theirs begins where it can be bound.
     pub(crate) alignment: usize,
     /// Parameters with the copy of each.
-    pub(crate) copy_of: Vec<(TensorId, TensorId)>,
+    copy_of: Vec<(TensorId, TensorId)>,
     /// Neighbours in an arena, and where their copies lie: one conversion.
     runs: Vec<(Operand, TensorId)>,
 }
@@ -80,11 +80,6 @@ impl Recorder {
     /// From here on, activations are stored so where a layer leaves that to the recorder.
     pub fn set_storage(&mut self, dtype: DType) {
         self.halves.storage = dtype;
-    }
-
-    /// Bytes of so many elements of the storage's dtype.
-    pub fn stored_bytes(&self, elements: usize) -> u64 {
-        (elements * self.halves.storage.size()) as u64
     }
 
     /// A new activation of the storage's dtype.

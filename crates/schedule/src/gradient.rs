@@ -123,16 +123,14 @@ impl Recorder {
         if !self.wants_gradient(x) {
             return Ok(None);
         }
+        let parameter = self.arenas.gradient_of.iter().find(|(known, _)| *known == x).map(|(_, gradient)| *gradient);
         let Some(&gradient) = self.gradients.of.get(&x) else {
-            if let Some(tensor) = self.gradient_of_joined(x)? {
-                return Ok(Some(Target { tensor, accumulate: self.gradients.add_to_parameters }));
-            }
-            let parameter = self.arenas.gradient_of.iter().find(|(known, _)| *known == x);
-            let (tensor, accumulate) = match parameter {
-                Some(&(_, gradient)) => (gradient, self.gradients.add_to_parameters),
-                None => (self.new_gradient(x)?, false),
+            let tensor = match parameter {
+                Some(gradient) => gradient,
+                None => self.new_gradient(x)?,
             };
             self.gradients.of.insert(x, tensor);
+            let accumulate = parameter.is_some() && self.gradients.add_to_parameters;
             return Ok(Some(Target { tensor, accumulate }));
         };
         let read_later = |(&other, &shared): (&TensorId, &TensorId)| {
@@ -145,23 +143,6 @@ impl Recorder {
         self.record_accumulate(gradient, copy, false)?;
         self.gradients.of.insert(x, copy);
         Ok(Some(Target { tensor: copy, accumulate: true }))
-    }
-
-    /// Where the first contribution to the gradient of the joined matrix `x` goes: every member has it then. None for any
-    /// other tensor.
-    fn gradient_of_joined(&mut self, x: TensorId) -> Result<Option<TensorId>, ScheduleError> {
-        let Some(joined) = self.joined.iter().find(|joined| joined.whole == x) else { return Ok(None) };
-        let Some(gradient) = joined.gradient else { return Ok(None) };
-        for member in &joined.members {
-            let of_member = self.arenas.gradient_of.iter().find(|(known, _)| known == member);
-            let Some(&(_, tensor)) = of_member else { continue };
-            if self.gradients.of.insert(*member, tensor).is_some() {
-                let got = format!("one of {} alone before it", self.tensor(*member));
-                return Err(self.fault("gradient of joined parameters", "the first of every one of them", got));
-            }
-        }
-        self.gradients.of.insert(x, gradient);
-        Ok(Some(gradient))
     }
 
     /// Hands the gradient of `y` on to `x` unchanged, as an addition does to its operands.

@@ -10,7 +10,6 @@ mod copies;
 mod cpu;
 mod error;
 mod gradient;
-mod joined;
 mod memory;
 mod recorder;
 mod step;

@@ -6,7 +6,7 @@ use evenkeel_shaders::{Access, Card, Device, Half, Param, Params, Precision, Val
 
 use crate::{
     DType, Dim, Memory, Operand, Phase, Role, Schedule, ScheduleError, Step, Tensor, TensorId, View, arena::Arenas,
-    copies::Halves, gradient::Gradients, joined::Joined,
+    copies::Halves, gradient::Gradients,
 };
 
 /// Records one model's phases; see the crate's documentation.
@@ -21,7 +21,6 @@ pub struct Recorder {
     pub(crate) arenas: Arenas,
     pub(crate) gradients: Gradients,
     pub(crate) halves: Halves,
-    pub(crate) joined: Vec<Joined>,
 }
 
 impl Recorder {
@@ -39,7 +38,6 @@ impl Recorder {
             arenas: Arenas::default(),
             gradients: Gradients::new(add_to_gradients),
             halves: Halves::default(),
-            joined: Vec::new(),
         }
     }
 
@@ -174,7 +172,7 @@ impl Recorder {
         self.tensors.iter().enumerate().map(|(i, tensor)| (TensorId(i), tensor))
     }
 
-    pub(crate) fn fault(&self, what: &str, expected: &str, got: String) -> ScheduleError {
+    fn fault(&self, what: &str, expected: &str, got: String) -> ScheduleError {
         ScheduleError::Step {
             kernel: "recorder",
             what: what.to_owned(),

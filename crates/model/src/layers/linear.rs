@@ -21,28 +21,6 @@ pub fn linear(
     record(r, x, w, y)
 }
 
-/// As [`linear`] with several `weights` (N1, K), (N2, K), ... at once, that are `joined`'s name together: y (R, N1 + N2 + ...).
-/// None where the weights cannot be joined (see [`Recorder::joined`]), or where y would not fit one binding.
-///
-/// # Errors
-/// Shapes that do not fit.
-pub fn joined_linear(
-    r: &mut Recorder,
-    name: &str,
-    x: TensorId,
-    joined: (&str, &[TensorId]),
-    columns: &'static str,
-) -> Result<Option<TensorId>, ScheduleError> {
-    let outputs: usize = joined.1.iter().map(|&w| matrix(r, w).0).sum();
-    if r.stored_bytes(matrix(r, x).0 * outputs) > r.binding_limit() {
-        return Ok(None);
-    }
-    match r.joined(joined.0, joined.1)? {
-        Some(w) => linear(r, name, x, w, columns).map(Some),
-        None => Ok(None),
-    }
-}
-
 /// As [`linear`], for what is added to the residual stream: y is f32, as the stream is.
 ///
 /// # Errors

@@ -17,13 +17,13 @@ use evenkeel_schedule::{Recorder, TensorId};
 pub use attention::{AttentionShape, attention};
 pub use cached_attention::{CachedRows, LayerCache, cached_attention};
 pub use embedding::{TokenBatch, embedding};
-pub use linear::{joined_linear, linear, linear_to_stream};
+pub use linear::{linear, linear_to_stream};
 pub use next_token_loss::{LossTensors, next_token_logits, next_token_loss};
 pub use rational::{RationalTensors, rational};
 pub use residual::Residual;
 pub use rms_norm::rms_norm;
-pub use rope::{RopeTables, rope, rope_joined};
-pub use swiglu::{swiglu, swiglu_joined};
+pub use rope::{RopeTables, rope};
+pub use swiglu::swiglu;
 
 /// A tensor as a matrix: all extents but the last as rows, the last as columns.
 fn matrix(r: &Recorder, tensor: TensorId) -> (usize, usize) {
