@@ -4,8 +4,8 @@
 use crate::{
     Card, Case, Param, Params,
     matmul::{
-        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
-        subgroup_broadcast_many_rows, workgroup_tile,
+        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast,
+        subgroup_broadcast_few_rows, subgroup_broadcast_many_rows, workgroup_tile,
     },
     read, write,
 };

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::{
     Card, Case, CpuArgs, Param, Params,
     matmul::{
-        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast, subgroup_broadcast_few_rows,
-        subgroup_broadcast_many_rows, workgroup_tile,
+        Product, SHAPES, cooperative, direct, few_rows, many_rows, scalar, subgroup_broadcast,
+        subgroup_broadcast_few_rows, subgroup_broadcast_many_rows, workgroup_tile,
     },
     read, reduce,
     vector::vectorised,

@@ -24,7 +24,10 @@ pub static CARD: Card = Card {
         let [r, c, g, a, form] = PARAMS;
         [r, c, g, a, form, Param::Dim("accumulate")]
     },
-    variants: &elementwise::<ROWS_BACKWARD>(include_str!("rational_bwd_x_vec4.wgsl"), include_str!("rational_bwd_x.wgsl")),
+    variants: &elementwise::<ROWS_BACKWARD>(
+        include_str!("rational_bwd_x_vec4.wgsl"),
+        include_str!("rational_bwd_x.wgsl"),
+    ),
     reference,
     cpu,
     // Some roundings of P'/Q and of S F/Q, of which inputs of a narrow range may leave a fiftieth.

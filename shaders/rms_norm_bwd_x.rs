@@ -73,8 +73,7 @@ fn reference(p: &Params, v: &Values) -> Values {
 
 fn cpu(p: &Params, mut args: CpuArgs<'_>) {
     let (channels, accumulate) = (p.dim("C"), p.accumulates());
-    let (dy, x, w, rstd, dx) =
-        (args.f32("dy"), args.f32("x"), args.f32("w"), args.f32("rstd"), args.f32_mut("dx"));
+    let (dy, x, w, rstd, dx) = (args.f32("dy"), args.f32("x"), args.f32("w"), args.f32("rstd"), args.f32_mut("dx"));
     let rows = dy.par_chunks(channels).zip(x.par_chunks(channels)).zip(rstd);
     dx.par_chunks_mut(channels).zip(rows).for_each(|(dx, ((dy, x), rstd))| {
         let w = &w[..channels];
