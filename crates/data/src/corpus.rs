@@ -71,7 +71,7 @@ impl Corpus {
     }
 
     /// 32 hexadecimal digits by which another corpus is told from this one, wherever it lies: a hash of its length and of
-    /// [`STRETCHES`] stretches of it. It takes no longer for a long corpus, and a few changed tokens in one may escape it.
+    /// stretches of it all over. It takes no longer for a long corpus, and a few changed tokens in one may escape it.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::new("corpus");
         hash.number(self.len());
