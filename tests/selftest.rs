@@ -372,7 +372,7 @@ fn rewritten(card: &'static Card, variant: &str, from: &str, to: &str) -> Card {
 fn wrong_rationals_are_caught() {
     let (fwd, bwd_x, coefficients) = (&rational_fwd::CARD, &rational_bwd_x::CARD, &rational_bwd_coefficients::CARD);
     let edits = [
-        ("groups interleaved", fwd, "vec4_abs_sum", "column / (columns / params.G)", "column % params.G", "y: NMSE"),
+        ("groups interleaved", fwd, "vec4_abs_sum", "(4u * column)", "(4u * column % params.G)", "y: NMSE"),
         ("numerators shared", fwd, "scalar", "min(group, params.A - 1u) * 3u", "0u", "y: NMSE"),
         ("tail of rows dropped", fwd, "vec4_sum_abs", "params.R); row +=", "params.R / 4u * 4u); row +=", "NaN"),
         ("the other form", fwd, "scalar", "f.sum_abs);", "!f.sum_abs);", "y: NMSE"),

@@ -20,7 +20,7 @@ const OPEN: &str = "\u{1b}[?1049h";
 const CLOSED: &str = "\u{1b}[?1049l";
 const ENDLESS: &str = "--out run --steps 2000000 --set train.checkpoint_every=0 --set train.eval_every=0";
 
-const LONG: &str = "--out run --steps 20000 --set train.checkpoint_every=0 --set train.eval_every=0 \
+const LONG: &str = "--out run --steps 5000 --set train.checkpoint_every=0 --set train.eval_every=0 \
                     --set train.sample_every=0";
 
 /// Starts `pretrain` on a terminal of 80x24; `ended` then has its status, and what the terminal is like afterwards.
@@ -87,7 +87,7 @@ fn ends_without_its_terminal(place: &Place) {
     let start = Instant::now();
     while Path::new(&format!("/proc/{}/exe", pid.trim())).exists() {
         assert!(
-            start.elapsed() < Duration::from_secs(60),
+            start.elapsed() < Duration::from_secs(300),
             "expected the run to end without its terminal, got one that hangs"
         );
         sleep(Duration::from_millis(20));
@@ -109,7 +109,7 @@ fn a_terminal_that_goes_away_does_not_keep_a_run_cpu() {
         let checkpoints = place.list("run/checkpoints");
         assert!(!checkpoints.is_empty(), "{environment:?}: expected a checkpoint");
         let goes_on = !environment.is_empty();
-        assert_eq!(checkpoints.contains(&"step-020000".to_owned()), goes_on, "{checkpoints:?}");
+        assert_eq!(checkpoints.contains(&"step-005000".to_owned()), goes_on, "{checkpoints:?}");
     }
 }
 
