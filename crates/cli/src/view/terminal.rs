@@ -115,11 +115,12 @@ pub(super) fn has_event(timeout: Duration) -> io::Result<bool> {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    if terminal[0].revents().is_some_and(|found| found.intersects(gone)) {
+    let found = terminal[0].revents().unwrap_or(PollFlags::empty());
+    if found.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    event::poll(Duration::ZERO)
+    // macOS' poll knows no terminals: it answers at once that the descriptor is invalid.
+    event::poll(if found.contains(PollFlags::POLLNVAL) { timeout } else { Duration::ZERO })
 }
 
 #[cfg(not(unix))]
