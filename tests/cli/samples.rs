@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::place::Place;
 
-fn samples(place: &Place, run: &str) -> Vec<(u64, String)> {
+fn samples_of(place: &Place, run: &str) -> Vec<(u64, String)> {
     let text = String::from_utf8(place.read(format!("{run}/samples.jsonl"))).unwrap();
     let row = |line| {
         let row: Value = serde_json::from_str(line).unwrap();
@@ -19,7 +19,7 @@ fn samples(place: &Place, run: &str) -> Vec<(u64, String)> {
 fn a_run_writes_samples_and_shows_the_last_cpu() {
     let place = Place::new();
     let finished = place.train_tiny("run", "--steps 7 --set train.sample_every=3").succeeded();
-    let samples = samples(&place, "run");
+    let samples = samples_of(&place, "run");
     assert_eq!(samples.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 6, 7]);
     // The context is 16 tokens, bytes here, and begins with one that is not shown.
     assert!(samples.iter().all(|(_, text)| text.len() == 15), "{samples:?}");
@@ -35,11 +35,11 @@ fn a_run_writes_samples_and_shows_the_last_cpu() {
             "--steps 6 --set train.sample_every=3 --set schedule.kind=constant --set schedule.warmup_steps=0",
         )
         .succeeded();
-    assert_eq!(self::samples(&place, "short"), self::samples(&place, "long")[..1]);
+    assert_eq!(samples_of(&place, "short"), samples_of(&place, "long")[..1]);
     let report = place.run("report run --out page.html");
     report.succeeded();
     let page = String::from_utf8(place.read("page.html")).unwrap();
-    assert!(page.contains("step 6"), "expected the samples in the report");
+    assert!(page.contains(r#"<p class="step">step 6</p>"#), "expected the samples in the report");
 }
 
 /// Neither the steps nor their rows depend on whether samples are written between them.
@@ -48,8 +48,8 @@ fn samples_leave_the_training_alone_cpu() {
     let place = Place::new();
     place.train_tiny("with", "--set train.sample_every=1").succeeded();
     place.train_tiny("without", "--set train.sample_every=0").succeeded();
-    assert_eq!(samples(&place, "with").len(), 4);
-    assert_eq!(samples(&place, "without").len(), 1);
+    assert_eq!(samples_of(&place, "with").len(), 4);
+    assert_eq!(samples_of(&place, "without").len(), 1);
     let model = |run| place.read(format!("{run}/checkpoints/step-000004/model.safetensors"));
     assert!(model("with") == model("without"), "expected equal models, got others");
 }
@@ -58,19 +58,19 @@ fn samples_leave_the_training_alone_cpu() {
 fn a_sample_that_a_kill_prevented_is_written_by_the_resumed_run_cpu() {
     let place = Place::new();
     place.train_tiny("run", "--set train.sample_every=2").succeeded();
-    let whole = samples(&place, "run");
+    let whole = samples_of(&place, "run");
     let rows = place.read("run/samples.jsonl");
     let first = rows.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     // A kill behind the last checkpoint, before the sample or within its row.
     for end in [first, first + 9] {
         place.write("run/samples.jsonl", &rows[..end]);
         place.run("pretrain --adapter cpu --resume run").succeeded();
-        assert_eq!(samples(&place, "run"), whole);
+        assert_eq!(samples_of(&place, "run"), whole);
     }
     // Samples of steps that are done again are not there twice.
     fs::remove_dir_all(place.path("run/checkpoints/step-000004")).unwrap();
     place.run("pretrain --adapter cpu --resume run").succeeded();
-    assert_eq!(samples(&place, "run"), whole);
+    assert_eq!(samples_of(&place, "run"), whole);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::*;
-use crate::input::TEXT_FIELD;
+use crate::input::{PIECE_BYTES, TEXT_FIELD};
 use crate::prepared::Prepared;
 use crate::{INDEX_FILE, train_bpe};
 
@@ -76,6 +76,26 @@ fn documents_are_packed_between_their_tokens() {
         &mut quiet,
     );
     assert!(fault.unwrap_err().to_string().contains("expected a token that begins a document"));
+}
+
+/// A document that is read in three pieces is still one.
+#[test]
+fn a_long_document_begins_and_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "She sat by the sea.\n".repeat(5 * PIECE_BYTES / 2 / 20);
+    fs::write(folder.path().join("text.txt"), text).unwrap();
+    let source = Source::files(&[folder.path().join("text.txt")], TEXT_FIELD).unwrap();
+    let tokenizer = Tokenizer::load(&golden("tokenizers/sentence-piece.json")).unwrap();
+    let [bos, eos] = [tokenizer.bos().unwrap(), tokenizer.eos().unwrap()];
+    let out = folder.path().join("out");
+    let index =
+        prepare(&source, &PrepareOptions { bos: true, ..options(tokenizer, 1 << 30) }, &out, &mut quiet).unwrap();
+    let tokens = tokens(&out);
+    let places =
+        |special| tokens.iter().enumerate().filter(move |(_, token)| **token == special).map(|(place, _)| place);
+    assert_eq!(places(bos).collect::<Vec<_>>(), [0]);
+    assert_eq!(places(eos).collect::<Vec<_>>(), [tokens.len() - 1]);
+    assert_eq!((index.documents, index.tokens), (1, tokens.len() as u64));
 }
 
 #[test]
