@@ -11,8 +11,8 @@ struct Params {
     D: u32,
 }
 
-@group(0) @binding(0) var<storage, read> y: array<Stored4>;              // (B, T, H, D/4)
-@group(0) @binding(1) var<storage, read> dy: array<Stored4>;             // (B, T, H, D/4)
+@group(0) @binding(0) var<storage, read> y: array<Stored4>;        // (B, T, H, D/4)
+@group(0) @binding(1) var<storage, read> dy: array<Stored4>;       // (B, T, H, D/4)
 @group(0) @binding(2) var<storage, read_write> delta: array<f32>;  // (B, H, T)
 @group(0) @binding(3) var<uniform> params: Params;
 

@@ -10,7 +10,7 @@ struct Params {
     C: u32,
 }
 
-@group(0) @binding(0) var<storage, read> ids: array<u32>;              // (R)
+@group(0) @binding(0) var<storage, read> ids: array<u32>;            // (R)
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (V, C)
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // (R, C)
 @group(0) @binding(3) var<uniform> params: Params;

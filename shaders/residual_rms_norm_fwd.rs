@@ -1,5 +1,6 @@
-//! The residual stream's addition and the RMSNorm behind it, in one pass less over the stream: y and rstd are `rms_norm_fwd`'s of the sum. Its
-//! gradient is that kernel's with respect to the sum, and the sum's goes on to both terms unchanged.
+//! The residual stream's addition and the RMSNorm behind it, in one pass less over the stream: y and rstd are
+//! `rms_norm_fwd`'s of the sum. Its gradient is that kernel's with respect to the sum, and the sum's goes on to both
+//! terms unchanged.
 
 use rayon::prelude::*;
 

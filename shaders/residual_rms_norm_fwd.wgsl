@@ -10,12 +10,12 @@ struct Params {
     eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> stream: array<f32>;     // (R, C)
-@group(0) @binding(1) var<storage, read> branch: array<f32>;     // (R, C)
-@group(0) @binding(2) var<storage, read> w: array<f32>;          // (C)
-@group(0) @binding(3) var<storage, read_write> sum: array<f32>;  // (R, C)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;    // (R, C)
-@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(0) var<storage, read> stream: array<f32>;      // (R, C)
+@group(0) @binding(1) var<storage, read> branch: array<f32>;      // (R, C)
+@group(0) @binding(2) var<storage, read> w: array<f32>;           // (C)
+@group(0) @binding(3) var<storage, read_write> sum: array<f32>;   // (R, C)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;     // (R, C)
+@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;  // (R), for the backward
 @group(0) @binding(6) var<uniform> params: Params;
 
 const LANES: u32 = 64u;

@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;          // (C)
 @group(0) @binding(3) var<storage, read_write> sum: array<vec4<f32>>;  // (R, C)
 @group(0) @binding(4) var<storage, read_write> y: array<Stored4>;      // (R, C)
-@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;       // (R), for the backward
 @group(0) @binding(6) var<uniform> params: Params;
 
 const LANES: u32 = 64u;

@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> dy: array<f32>;        // (R, C)
 @group(0) @binding(1) var<storage, read> x: array<f32>;         // (R, C)
 @group(0) @binding(2) var<storage, read> w: array<f32>;         // (C)
-@group(0) @binding(3) var<storage, read> rstd: array<f32>;             // (R)
+@group(0) @binding(3) var<storage, read> rstd: array<f32>;      // (R)
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;  // (R, C)
 @group(0) @binding(5) var<uniform> params: Params;
 

@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> dy: array<Stored4>;          // (R, C)
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (R, C)
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;         // (C)
-@group(0) @binding(3) var<storage, read> rstd: array<f32>;             // (R)
+@group(0) @binding(3) var<storage, read> rstd: array<f32>;            // (R)
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;  // (R, C)
 @group(0) @binding(5) var<uniform> params: Params;
 

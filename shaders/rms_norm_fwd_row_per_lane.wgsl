@@ -10,10 +10,10 @@ struct Params {
     eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (R, C)
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;        // (C)
-@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;    // (R, C)
-@group(0) @binding(3) var<storage, read_write> rstd: array<f32>;    // (R), for the backward
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;      // (R, C)
+@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;      // (C)
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;  // (R, C)
+@group(0) @binding(3) var<storage, read_write> rstd: array<f32>;   // (R), for the backward
 @group(0) @binding(4) var<uniform> params: Params;
 
 const LANES: u32 = 64u;

@@ -9,7 +9,7 @@ struct Params {
     S: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;          // (N)
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;        // (N)
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;  // (S)
 @group(0) @binding(2) var<uniform> params: Params;
 

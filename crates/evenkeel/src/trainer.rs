@@ -8,7 +8,7 @@ use evenkeel_train::{
     checkpoint::{self, trainer_state::Best},
     evaluate, fixed_set,
     learning_rate::learning_rate,
-    require_same_run, restore,
+    restore,
     run_folder::RunFolder,
     save,
     settings::Settings,
@@ -121,7 +121,7 @@ impl Trainer {
         let identity = Identity::of(&setup, settings, compute);
         let (parameters, rest) = match stored {
             Some((path, stored)) => {
-                require_same_run(&path, &stored, &setup)?;
+                identity.require_same_run(&path, &stored)?;
                 (stored.parameters, Some((stored.optimizer, stored.trainer)))
             }
             None => (setup.weights.load(&setup.config)?, None),

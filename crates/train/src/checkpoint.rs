@@ -210,7 +210,8 @@ pub(crate) fn newest_in(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>, Ch
 /// validated, stands for its newest.
 ///
 /// # Errors
-/// What is neither a run nor has a `config.json`; a run without a checkpoint, or without a best one where that was asked for; a `trainer.json` that cannot be read.
+/// What is neither a run nor has a `config.json`; a run without a checkpoint, or without a best one where that was
+/// asked for; a `trainer.json` that cannot be read.
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     let checkpoints = if path.join(RUN_FILE).is_file() {
         path.join(CHECKPOINTS_FOLDER)

@@ -91,7 +91,7 @@ pub async fn pretrain(
     let identity = Identity::of(&setup, settings, compute);
     let stored = match &destination {
         Destination::New(_) => None,
-        Destination::Resume(folder) => load_newest(folder, &setup, compute, watch)?,
+        Destination::Resume(folder) => load_newest(folder, &identity, compute, watch)?,
     };
     let (parameters, rest) = match stored {
         Some(stored) => (stored.parameters, Some((stored.optimizer, stored.trainer))),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use evenkeel_data::Tokenizer;
+use evenkeel_model::config::ModelConfig;
 use evenkeel_schedule::{Tensor, TensorId};
 
 use crate::{
@@ -23,6 +24,7 @@ const LOSS_SCALE: &str = "optimizer.loss_scale";
 /// What all checkpoints of a run say alike.
 #[derive(Clone, Debug)]
 pub struct Identity {
+    config: ModelConfig,
     compute: ComputeName,
     seed: u64,
     tokens_per_step: u64,
@@ -48,6 +50,7 @@ impl Identity {
     pub fn of(setup: &Setup, settings: &Settings, compute: &Compute) -> Self {
         let train = &settings.train;
         Self {
+            config: setup.config.clone(),
             compute: compute.name(),
             seed: train.seed,
             tokens_per_step: (train.batch_size * train.grad_accumulation * train.seq_len) as u64,
@@ -74,31 +77,31 @@ impl Identity {
             best: point.best,
         }
     }
-}
 
-/// Refuses to go on with a checkpoint of another model, or of other data: what came then would be no run that the
-/// settings tell of.
-///
-/// # Errors
-/// [`TrainError::Resume`]; a tokenizer that cannot be read.
-pub fn require_same_run(path: &Path, stored: &LoadedCheckpoint, setup: &Setup) -> Result<(), TrainError> {
-    let other = |what, hint| {
-        let (path, expected, got) = (path.to_owned(), "the run's", "another");
-        Err(TrainError::Resume { path, what, expected, got, hint })
-    };
-    if stored.config != setup.config {
-        return other("model", "");
-    }
-    let tokenizer = setup.tokenizer.as_ref();
-    let same = Tokenizer::of_folder(path)?.as_ref() == tokenizer && stored.trainer.tokenizer == kind(tokenizer);
-    if !same {
-        return other("tokenizer", "");
-    }
-    match &stored.trainer.data {
-        Some(data) if *data != setup.batches.corpus().fingerprint() => {
-            other("training data", "; a new run with model.from goes on with other data")
+    /// Refuses to go on with a checkpoint of another model, or of other data: what came then would be no run that the
+    /// settings tell of.
+    ///
+    /// # Errors
+    /// [`TrainError::Resume`]; a tokenizer that cannot be read.
+    pub fn require_same_run(&self, path: &Path, stored: &LoadedCheckpoint) -> Result<(), TrainError> {
+        let other = |what, hint| {
+            let (path, expected, got) = (path.to_owned(), "the run's", "another");
+            Err(TrainError::Resume { path, what, expected, got, hint })
+        };
+        if stored.config != self.config {
+            return other("model", "");
         }
-        _ => Ok(()),
+        let tokenizer = self.tokenizer.as_ref();
+        let same = Tokenizer::of_folder(path)?.as_ref() == tokenizer && stored.trainer.tokenizer == kind(tokenizer);
+        if !same {
+            return other("tokenizer", "");
+        }
+        match &stored.trainer.data {
+            Some(data) if *data != self.data => {
+                other("training data", "; a new run with model.from goes on with other data")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

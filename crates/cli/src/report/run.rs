@@ -8,7 +8,7 @@ use std::{
 };
 
 use evenkeel_train::{
-    checkpoint::{TRAINER_FILE, model::read_config, trainer_state::TrainerState},
+    checkpoint::{TRAINER_FILE, error::CheckpointError, model::read_config, trainer_state::TrainerState},
     inspection::run::{RunRecord, Sample, samples},
     run_folder::METRICS_FILE,
 };
@@ -51,16 +51,7 @@ pub(super) fn read(folders: &[PathBuf]) -> Result<Vec<Run>, Box<dyn Error>> {
 
 fn read_one(folder: &Path) -> Result<Run, Box<dyn Error>> {
     if !RunRecord::is_in(folder) {
-        let got = match fs::metadata(folder) {
-            Ok(kind) if kind.is_dir() => "a folder without it",
-            Ok(_) => "a file",
-            Err(_) => "nothing there",
-        };
-        let path = folder.display();
-        return Err(format!(
-            "{path}: expected a run (a folder with run.toml), got {got}; `evenkeel pretrain --out {path}` makes one"
-        )
-        .into());
+        return Err(CheckpointError::not_a_run(folder).into());
     }
     let (record, broken) = RunRecord::read_what_is_whole(folder)?;
     let mut faults = Vec::new();

@@ -85,7 +85,7 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
-    /// A folder to resume from is no run folder.
+    /// What is to be a run is none.
     #[error("run folder {}: expected a folder with a run.toml, got {got}; `evenkeel pretrain` makes one", path.display())]
     NotARun {
         /// The folder.
@@ -108,14 +108,25 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// That `path` is no run.
+    pub fn not_a_run(path: &Path) -> Self {
+        Self::unfit(path, "a folder without it", |path, got| Self::NotARun { path, got })
+    }
+
     /// That `path` is neither a checkpoint nor a run.
     pub fn not_a_model(path: &Path) -> Self {
+        Self::unfit(path, "a folder with neither", |path, got| Self::NotAModel { path, got })
+    }
+
+    /// What `error` makes of what is at `path`; `folder` says it of a folder.
+    fn unfit(path: &Path, folder: &'static str, error: impl FnOnce(PathBuf, &'static str) -> Self) -> Self {
         let got = match std::fs::metadata(path) {
-            Ok(kind) if kind.is_dir() => "a folder with neither",
+            Ok(kind) if kind.is_dir() => folder,
             Ok(_) => "a file",
-            Err(_) => "nothing there",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "nothing there",
+            Err(error) => return Self::io("open", path)(error),
         };
-        Self::NotAModel { path: path.to_owned(), got }
+        error(path.to_owned(), got)
     }
 
     /// A closure for `map_err` on an operation that was to `action` the `path`.

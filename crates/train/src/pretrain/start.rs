@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Destination, Event, Watch};
 use crate::{
-    Compute, Setup, TrainError, Weights, checkpoint, run_folder::RunFolder, settings::Settings, state::require_same_run,
+    Compute, Setup, TrainError, Weights, checkpoint, run_folder::RunFolder, settings::Settings, state::Identity,
 };
 
 /// Sets a run up, with the tokenizer that it began with.
@@ -47,13 +47,13 @@ pub(super) fn pinned(settings: &Settings, weights: &Weights) -> Settings {
 
 pub(super) fn load_newest(
     folder: &RunFolder,
-    setup: &Setup,
+    identity: &Identity,
     compute: &Compute,
     watch: &mut dyn Watch,
 ) -> Result<Option<checkpoint::LoadedCheckpoint>, TrainError> {
     let Some((_, path)) = checkpoint::newest(folder)? else { return Ok(None) };
     let stored = checkpoint::load(&path)?;
-    require_same_run(&path, &stored, setup)?;
+    identity.require_same_run(&path, &stored)?;
     let name = compute.name();
     if (&stored.trainer.adapter, &stored.trainer.driver) != (&name.adapter, &name.driver) {
         watch.event(Event::Notice(&format!(

@@ -68,12 +68,12 @@ fn a_running_folder_is_locked_until_it_is_closed() {
 fn resuming_needs_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
-    assert!(error(RunFolder::open(&missing)).contains("got nothing;"));
+    assert!(error(RunFolder::open(&missing)).ends_with("got nothing there; `evenkeel pretrain` makes one"));
     assert!(!missing.exists());
-    assert!(error(RunFolder::open(folder.path())).contains("got a folder without it;"));
+    assert!(error(RunFolder::open(folder.path())).ends_with("got a folder without it; `evenkeel pretrain` makes one"));
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
-    assert!(error(RunFolder::open(&file)).contains("got a file;"));
+    assert!(error(RunFolder::open(&file)).ends_with("got a file; `evenkeel pretrain` makes one"));
 }
 
 #[test]
