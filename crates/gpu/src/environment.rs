@@ -24,7 +24,7 @@ pub unsafe fn prepare_environment() {
     }
 }
 
-/// Whether this is an AMD processor with AVX-512: a step takes 0.87 times as long with 512 bits on Zen 5, 0.86 to 0.91
+/// Whether this is an AMD processor with AVX-512: a step takes 0.87 times as long with 512 bits on Zen 5, 0.86 to 0.92
 /// times on Zen 4, and took longer on an Intel Xeon (benches/LOG.md).
 #[cfg(target_arch = "x86_64")]
 fn wide_vectors_pay() -> bool {
