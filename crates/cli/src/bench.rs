@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     }
     output::note("copy and matrix products");
     let ceilings = ceilings(&compute).await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut failure) = (Vec::new(), None);
     for preset in &arguments.preset {
         let wanted =
             |arch: &&Arch| arguments.model.is_empty() || arguments.model.iter().any(|name| name == arch.name());
@@ -81,10 +81,23 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
             let chosen = |precision: &&Precision| arguments.precision.iter().any(|name| name == precision.name());
             for &precision in Precision::ALL.iter().filter(chosen) {
                 output::note(&format!("{preset}, {}, {}", arch.name(), precision.name()));
-                let bench = Bench::new(arch, preset, precision, &compute).await?;
-                rows.push(measure(bench, preset, arguments.seconds).await?);
+                // What does not fit, such as a width that mixed precision cannot store, leaves the others their rows.
+                let measured = match Bench::new(arch, preset, precision, &compute).await {
+                    Ok(bench) => measure(bench, preset, arguments.seconds).await,
+                    Err(error) => Err(error.into()),
+                };
+                match measured {
+                    Ok(row) => rows.push(row),
+                    Err(error) => {
+                        output::note(&format!("not measured: {error}"));
+                        failure = Some(error);
+                    }
+                }
             }
         }
+    }
+    if let (true, Some(error)) = (rows.is_empty(), failure) {
+        return Err(error);
     }
     let name = compute.name();
     if arguments.json {
