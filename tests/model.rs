@@ -226,7 +226,7 @@ golden! {
     "llama-headdim": headdim_cpu headdim_gpu accumulated_headdim_cpu accumulated_headdim_gpu;
 }
 
-/// AdamW, NovoGrad, and TVR, with as few bytes in a binding as their models allow.
+/// AdamW, NovoGrad, and TVR, with bindings that hold less than a quarter of the parameters.
 const SMALL_BINDINGS: [(&str, u64); 3] =
     [("llama-gqa", 32 << 10), ("llama-novograd", 8 << 10), ("llama-tvr", 16 << 10)];
 

@@ -82,12 +82,8 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
             for &precision in Precision::ALL.iter().filter(chosen) {
                 output::note(&format!("{preset}, {}, {}", arch.name(), precision.name()));
                 // What does not fit, such as a width that mixed precision cannot store, leaves the others their rows.
-                let measured = match Bench::new(arch, preset, precision, &compute).await {
-                    Ok(bench) => measure(bench, preset, arguments.seconds).await,
-                    Err(error) => Err(error.into()),
-                };
-                match measured {
-                    Ok(row) => rows.push(row),
+                match Bench::new(arch, preset, precision, &compute).await {
+                    Ok(bench) => rows.push(measure(bench, preset, arguments.seconds).await?),
                     Err(error) => {
                         output::note(&format!("not measured: {error}"));
                         failure = Some(error);
@@ -97,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
         }
     }
     if let (true, Some(error)) = (rows.is_empty(), failure) {
-        return Err(error);
+        return Err(error.into());
     }
     let name = compute.name();
     if arguments.json {
