@@ -1,7 +1,7 @@
 // da_partial[s, g, i] = sum dy x^i / Q,   db_partial[s, g, j] = -sum dy F / Q sgn(A(t)) t^j db'/db: over rows of tile s, columns of group g
 // A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it by four rows of a column, 64 such fours at a
 // time.
-#import grid, rational, rational_sums, reduce
+#import grid, rational, rational_sums, rational_total_workgroup, reduce
 
 struct Params {
     groups: u32,

@@ -1,7 +1,7 @@
 // da_partial[s, g, i] = sum dy x^i / Q,   db_partial[s, g, j] = -sum dy F / Q sgn(A(t)) t^j db'/db: over rows of tile s, columns of group g
-// A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it by fours of columns, 64 at a time. Of the fours
+// A workgroup owns one tile of ceil(R / S) rows of one group; its lanes walk it side by side, by fours of columns. Of the fours
 // at its sides some columns may be the neighbours'. C is a multiple of 4.
-#import grid, rational, rational_sums, reduce, stored
+#import grid, rational, rational_sums, rational_total_workgroup, reduce, stored
 
 struct Params {
     groups: u32,
@@ -51,7 +51,7 @@ fn rational_bwd_coefficients(
         // The neighbours' columns bring nothing.
         let upstream = select(vec4<f32>(), widen(dy[i]), c >= vec4(left) & c < vec4(right));
         add_gradients(&sums, f, upstream, widen(x[i]));
-        // 64 on: a walk through the tile's rows without a division.
+        // LANES on: a walk through the tile's rows without a division.
         row += LANES / width;
         column += LANES % width;
         if column >= width {

@@ -17,6 +17,8 @@ const INCLUDES: &[(&str, &str)] = &[
     ("matmul_tile", include_str!("include/matmul_tile.wgsl")),
     ("rational", include_str!("include/rational.wgsl")),
     ("rational_sums", include_str!("include/rational_sums.wgsl")),
+    ("rational_total_subgroup", include_str!("include/rational_total_subgroup.wgsl")),
+    ("rational_total_workgroup", include_str!("include/rational_total_workgroup.wgsl")),
     ("reduce", include_str!("include/reduce.wgsl")),
     ("result_f32", include_str!("include/result_f32.wgsl")),
     ("result_stored", include_str!("include/result_stored.wgsl")),
