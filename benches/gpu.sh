@@ -5,9 +5,10 @@
 #   benches/gpu.sh --pack DIR [PROFILE]    builds the programs (cargo profile, by default release) and collects them in DIR
 #   benches/gpu.sh DIR [ADAPTER]           runs them on the adapter that ADAPTER names a part of, by default the best one
 #
-# PRESETS="nano s m l" are the models; PATIENCE=120 is how many seconds one part may take. Where python3 can import torch
-# (with numpy and safetensors) and CUDA, its step in bf16 autocast, compiled, gives the ratio; TORCH="--device cpu" asks for
-# another. All output stands in DIR/results; the status is 1 where a test failed.
+# PRESETS="nano s m l" are the models; PATIENCE=120 is how many seconds one part may take, three times as many a suite of
+# tests. Where python3 can import torch (with numpy and safetensors) and CUDA, its step in bf16 autocast, compiled, gives the
+# ratio; TORCH="--device cpu" asks for another. All output stands in DIR/results, and the table tells of what there is when
+# the script ends, also when it is stopped; the status is 1 where a test failed.
 set -u
 
 pack() {
@@ -25,6 +26,8 @@ pack() {
     executables <"$log" | while read -r path; do cp "$path" "$1/test-$(basename "${path%-*}")"; done
     cargo bench --workspace --profile "$profile" --bench kernels --no-run 2>&1 | tee "$log"
     executables <"$log" | while read -r path; do cp "$path" "$1/bench-$(basename "${path%-*}")"; done
+    # A third of their size is names for debuggers.
+    ! command -v strip >/dev/null || strip "$1/evenkeel" "$1"/test-* "$1"/bench-* || return 1
     git rev-parse --short HEAD >"$1/commit"
     ls "$1"
     [ -x "$1/test-kernels" ] && [ -x "$1/test-model" ] && [ -x "$1/bench-kernels" ]
@@ -44,6 +47,7 @@ folder=$(cd "$1" && pwd)
 adapter=${2:-}
 named=(${adapter:+--adapter "$adapter"})
 presets=${PRESETS:-nano s m l}
+largest=${presets##* }
 patience=${PATIENCE:-120}
 results=$folder/results
 rm -rf "$results" && mkdir -p "$results" || exit 1
@@ -53,26 +57,63 @@ export CARGO_MANIFEST_DIR=$folder/tests ${adapter:+EVENKEEL_ADAPTER="$adapter"}
 
 # part NAME COMMAND...: its output goes into a file of that name.
 part() {
-    local name=$1 from=$SECONDS
+    local name=$1 from=$SECONDS seconds=$patience
     shift
+    case $name in test-*) seconds=$((3 * patience)) ;; esac
     echo "... $name" >&2
-    timeout "$patience" "$@" >"$results/$name.txt" 2>&1
+    timeout "$seconds" "$@" >"$results/$name.txt" 2>&1
     local outcome=$?
-    [ $outcome -eq 124 ] && echo "took more than PATIENCE=$patience s" >>"$results/$name.txt"
+    [ $outcome -eq 124 ] && echo "took more than $seconds s (PATIENCE=$patience)" >>"$results/$name.txt"
     [ $outcome -eq 0 ] || echo "    $(tail -n 1 "$results/$name.txt")" >&2
     echo "    $((SECONDS - from)) s" >&2
     return $outcome
 }
 
+# What there is, as one table.
+summary() {
+    trap - EXIT
+    exec 2>/dev/null # parts that were not reached have no file
+    echo
+    echo "$(sed -n 1p "$results/devices.txt"), commit $(cat "$folder/commit")"
+    sed -n 's/^ *\(would use.*\)/\1/p' "$results/devices.txt" | sed -n 1p
+    for test in kernels model; do
+        echo "$test: $(grep -h '^test result' "$results/test-$test.txt" || tail -n 1 "$results/test-$test.txt" || echo not run)"
+    done
+    for preset in $presets; do cat "$results/steps-$preset.txt"; done | awk '
+        /^(copy of|best)/ && !seen[$1]++ { print; next }
+        /^preset/ && !seen[$1]++ { print; next }
+        $1 ~ /^('"${presets// /|}"')$/ && NF > 5 && $4 + 0 > 0 { print }'
+    echo "products on the extents of preset $largest, best variant of each, and the one that a step uses:"
+    awk '/^matmul/ { used = $3 == "*"; name = used ? $4 : $3; g = used ? $9 + 0 : $8 + 0
+            at = $1 " " $2; for (i = NF - 6; i <= NF; i++) if ($i ~ /^[MNK]=/) at = at " " $i
+            if (!(at in best)) order[++count] = at
+            if (g > best[at] + 0) { best[at] = g; which[at] = name }
+            if (used) mine[at] = name " " g }
+        END { for (i = 1; i <= count; i++) { at = order[i]
+            printf "  %-44s %9.1f GFLOP/s %-28s used: %s\n", at, best[at], which[at], mine[at] } }' "$results/products.txt"
+    for preset in $presets; do
+        theirs=$(sed -n 's/.*"tokens_per_s": \([0-9.]*\).*/\1/p' "$results/torch-$preset.txt" 2>/dev/null)
+        [ -n "$theirs" ] && awk -v theirs="$theirs" '$2 == "llama" && NF > 5 {
+            printf "%-8sPyTorch%13.0f tokens/s; Evenkeel in %s / PyTorch %.2f\n", $1, theirs, $3, $4 / theirs }' "$results/steps-$preset.txt"
+    done
+    exit $status
+}
+
 part devices "$folder/evenkeel" devices "${named[@]}" || exit 1
+if grep -q '^cpu ' <(sed -n 1p "$results/devices.txt"); then
+    echo "gpu.sh: expected a Vulkan, Metal or DX12 adapter, got none: nothing to measure (evenkeel doctor says what is missing)" >&2
+    exit 1
+fi
+trap summary EXIT
+trap 'status=1; exit' INT TERM
 for test in kernels model; do
     part "test-$test" "$folder/test-$test" $([ $test = model ] && echo gpu) || status=1
 done
 for preset in $presets; do
     part "steps-$preset" "$folder/evenkeel" bench --preset "$preset" --precision f32 --precision mixed "${named[@]}"
 done
-largest=${presets##* }
-part kernels "$folder/bench-kernels" "" "$largest" "${adapter:-$(sed -n '1s/,.*//p' "$results/devices.txt")}"
+measured=${adapter:-$(sed -n '1s/,.*//p' "$results/devices.txt")}
+part products "$folder/bench-kernels" matmul "$largest" "$measured"
 
 # The preset's first weights in Hugging Face's layout, and tokens; then PyTorch trains on them.
 torch() {
@@ -97,27 +138,5 @@ if [ -n "${TORCH:-}" ] || python3 -c 'import numpy, safetensors, torch, sys; sys
     for preset in $presets; do part "torch-$preset" bash -c 'preset=$1; shift; named=("$@"); torch "$preset"' torch "$preset" "${named[@]}"; done
 fi
 
-echo
-echo "$(sed -n 1p "$results/devices.txt"), commit $(cat "$folder/commit")"
-sed -n 's/^ *\(would use.*\)/\1/p' "$results/devices.txt" | sed -n 1p
-for test in kernels model; do
-    echo "$test: $(grep -h '^test result' "$results/test-$test.txt" || tail -n 1 "$results/test-$test.txt")"
-done
-for preset in $presets; do cat "$results/steps-$preset.txt"; done | awk '
-    /^(copy of|best)/ && !seen[$1]++ { print; next }
-    /^preset/ && !seen[$1]++ { print; next }
-    $1 ~ /^('"${presets// /|}"')$/ && NF > 5 && $4 + 0 > 0 { print }'
-echo "products on the extents of preset $largest, best variant of each, and the one that a step uses:"
-awk '/^matmul/ { used = $2 == "*"; name = used ? $3 : $2; g = used ? $8 + 0 : $7 + 0
-        at = $1; for (i = NF - 6; i <= NF; i++) if ($i ~ /^[MNK]=/) at = at " " $i
-        if (!(at in best)) order[++count] = at
-        if (g > best[at] + 0) { best[at] = g; which[at] = name }
-        if (used) mine[at] = name " " g }
-    END { for (i = 1; i <= count; i++) { at = order[i]
-        printf "  %-40s %9.1f GFLOP/s %-28s used: %s\n", at, best[at], which[at], mine[at] } }' "$results/kernels.txt"
-for preset in $presets; do
-    theirs=$(sed -n 's/.*"tokens_per_s": \([0-9.]*\).*/\1/p' "$results/torch-$preset.txt" 2>/dev/null)
-    [ -n "$theirs" ] && awk -v theirs="$theirs" '$2 == "llama" && NF > 5 {
-        printf "%-8sPyTorch%13.0f tokens/s; Evenkeel in %s / PyTorch %.2f\n", $1, theirs, $3, $4 / theirs }' "$results/steps-$preset.txt"
-done
-exit $status
+# All kernels, for the file: last, for it takes longest.
+part kernels "$folder/bench-kernels" "" "${presets%% *}" "$measured"

@@ -271,6 +271,18 @@ impl Variant {
         self.preferred_on.contains(&device.class) && (self.groups)(params, device) >= self.fewest_groups
     }
 
+    /// What its sums may be off by beyond the card's `nmse`: cooperative matrices may cut the last bit of an f32 sum off, where
+    /// others round it, once per square of a product's K (Fasi, Higham, Mikaitis,
+    /// Pranesh: Numerical behavior of NVIDIA tensor cores, 2021).
+    pub fn cut_off(&self, params: &Params) -> f64 {
+        match self.needs {
+            Needs::CooperativeMatrix { side } => {
+                (params.dim("K").div_ceil(side as usize) as f64 * f64::from(f32::EPSILON)).powi(2)
+            }
+            Needs::Nothing | Needs::Subgroup { .. } | Needs::SubgroupBarrier { .. } => 0.0,
+        }
+    }
+
     /// Whether `device` can run it on these params.
     pub fn runs(&self, device: &Device, params: &Params) -> bool {
         self.able(device) && (self.fits)(params)

@@ -59,10 +59,11 @@ fn novograd(
         m[i] = first;
         w[i] -= lr * first;
     }
-    // The segment's tail, an element per lane: what follows it is not the segment's to write.
-    if lane < chunk.y % 4u {
-        let first = params.beta1 * m[whole][lane] + rate * g[whole][lane] + params.weight_decay * w[whole][lane];
-        m[whole][lane] = first;
-        w[whole][lane] -= lr * first;
+    // The segment's tail, by one lane: a store to a component may write the whole vector. What follows keeps its bits.
+    if lane == 0u && chunk.y % 4u != 0u {
+        let own = vec4(0u, 1u, 2u, 3u) < vec4(chunk.y % 4u);
+        let first = params.beta1 * m[whole] + rate * g[whole] + params.weight_decay * w[whole];
+        m[whole] = select(m[whole], first, own);
+        w[whole] = select(w[whole], w[whole] - lr * first, own);
     }
 }

@@ -41,6 +41,9 @@ fn segment_rescale(
     for (var i = chunk.x / 4u + lane; i < whole; i += LANES) {
         x[i] = fma(x[i] - mean, vec4(ratio), vec4(mean));
     }
-    // The segment's tail, an element per lane: what follows it is not the segment's to write.
-    if lane < chunk.y % 4u { x[whole][lane] = fma(x[whole][lane] - mean, ratio, mean); }
+    // The segment's tail, by one lane: a store to a component may write the whole vector. What follows keeps its bits.
+    if lane == 0u && chunk.y % 4u != 0u {
+        let own = vec4(0u, 1u, 2u, 3u) < vec4(chunk.y % 4u);
+        x[whole] = select(x[whole], fma(x[whole] - mean, vec4(ratio), vec4(mean)), own);
+    }
 }

@@ -164,9 +164,10 @@ impl Trial {
         floats.into_iter().zip(&self.before).map(bits).collect()
     }
 
-    /// Compares what a kernel left with what is expected.
+    /// Compares what a variant, or the CPU kernel, left with what is expected.
     #[must_use]
-    pub fn judge(&self, card: &'static Card, after: &[Vec<u32>]) -> Vec<String> {
+    pub fn judge(&self, card: &'static Card, variant: Option<&Variant>, after: &[Vec<u32>]) -> Vec<String> {
+        let nmse = card.nmse + variant.map_or(0.0, |variant| variant.cut_off(&self.params));
         let mut faults = Vec::new();
         for (i, arg) in card.args.iter().enumerate() {
             let Some(expected) = &self.expected[i] else {
@@ -176,7 +177,7 @@ impl Trial {
                 continue;
             };
             let dtype = arg.stored(self.precision);
-            let judged = distance(expected, &numbers(&after[i], dtype), card.nmse, dtype);
+            let judged = distance(expected, &numbers(&after[i], dtype), nmse, dtype);
             faults.extend(judged.err().map(|fault| format!("{}: {fault}", arg.name)));
         }
         faults

@@ -1,28 +1,36 @@
 //! Every kernel of a training step, on the extents that the step has, in every variant that the adapter runs; and matrix
 //! products of round extents: `cargo bench --bench kernels -- [KERNEL] [PRESET] [ADAPTER]`, where KERNEL is a part of a
-//! kernel's name. The variant that a step uses is marked. Shares are of two ceilings, measured in the same run: a copy of
-//! 64 MiB, and the best variant of the products of 1024 x 1024 matrices.
+//! kernel's name. Products in f32 and as a mixed step has them, all else in f32. The variant that a step uses is marked.
+//! Shares are of two ceilings, measured in the same run: a copy of 64 MiB, and the best variant of the f32 products of
+//! square matrices (1024, on discrete GPUs 4096).
 
 use std::{collections::HashSet, error::Error, time::Duration};
 
 use evenkeel_gpu::{Gpu, Kernel};
 use evenkeel_schedule::Phase;
-use evenkeel_shaders::{CARDS, Card, DType, Params, Precision, Variant};
+use evenkeel_shaders::{Arg, CARDS, Card, Class, DType, Form, Params, Precision, Variant, trial::words};
 use evenkeel_train::{
     Compute, Setup,
     settings::{Settings, Sources},
 };
 
 /// Timed submits of a variant: an odd number, for the median.
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 3;
 /// How long a variant is timed: longer than all samples of a good one take.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Elements of the copy whose speed is the ceiling.
 const COPIED: usize = 1 << 24;
 
+/// What nothing is faster than.
+struct Ceilings {
+    copy: f64,
+    product: f64,
+}
+
 struct Row {
     card: &'static Card,
     variant: &'static Variant,
+    precision: Precision,
     params: Params,
     used: bool,
     seconds: f64,
@@ -34,7 +42,22 @@ impl Row {
     }
 
     fn gigabytes(&self) -> f64 {
-        self.card.bytes(&self.params, Precision::F32) as f64 / self.seconds / 1e9
+        self.card.bytes(&self.params, self.precision) as f64 / self.seconds / 1e9
+    }
+
+    fn print(&self, ceilings: &Ceilings) {
+        println!(
+            "{:<26}{:<13}{:<30}{:>10.3}{:>8.2}{:>5.0} %{:>10.2}{:>5.0} %  {}",
+            self.card.name,
+            self.precision,
+            format!("{}{}", if self.used { "* " } else { "  " }, self.variant.name),
+            self.seconds * 1e3,
+            self.gigabytes(),
+            100.0 * self.gigabytes() / ceilings.copy,
+            self.gflops(),
+            100.0 * self.gflops() / ceilings.product,
+            self.params,
+        );
     }
 }
 
@@ -49,45 +72,40 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn measure(kernel: &str, preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     let gpu = evenkeel_gpu::select(Some(adapter)).await?.open().await?;
     println!("{}", gpu.adapter());
-    let (copy, product) = ceilings(&gpu).await?;
-    let mut rows = Vec::new();
-    for (card, params) in shapes(preset)? {
-        if card.name.contains(kernel) {
-            time(&gpu, card, &params, &mut rows).await?;
-        }
-    }
-    println!("ceilings: copy {copy:.1} GB/s, best 1024^3 product {product:.1} GFLOP/s");
+    let extent = if gpu.profile().class == Class::Discrete { 4096 } else { 1024 };
+    let ceilings = ceilings(&gpu, extent).await?;
+    println!("ceilings: copy {:.1} GB/s, best {extent}^3 product {:.1} GFLOP/s", ceilings.copy, ceilings.product);
     println!(
-        "{:<26}{:<30}{:>10}{:>8}{:>7}{:>10}{:>7}  extents",
-        "kernel", "variant", "ms", "GB/s", "share", "GFLOP/s", "share"
+        "{:<26}{:<13}{:<30}{:>10}{:>8}{:>7}{:>10}{:>7}  extents",
+        "kernel", "precision", "variant", "ms", "GB/s", "share", "GFLOP/s", "share"
     );
-    for row in &rows {
-        println!(
-            "{:<26}{:<30}{:>10.3}{:>8.2}{:>5.0} %{:>10.2}{:>5.0} %  {}",
-            row.card.name,
-            format!("{}{}", if row.used { "* " } else { "  " }, row.variant.name),
-            row.seconds * 1e3,
-            row.gigabytes(),
-            100.0 * row.gigabytes() / copy,
-            row.gflops(),
-            100.0 * row.gflops() / product,
-            row.params,
-        );
+    for (card, params) in shapes(preset)? {
+        if !card.name.contains(kernel) {
+            continue;
+        }
+        let mixed = if card.name.starts_with("matmul") { Some(Precision::F16) } else { None };
+        for precision in [Some(Precision::F32), mixed].into_iter().flatten() {
+            // Printed as they come: what is cut off has shown what it measured.
+            time(&gpu, card, precision, &params, |row| row.print(&ceilings)).await?;
+        }
     }
     Ok(())
 }
 
-/// GB/s, read and written, of a scaling of 64 MiB, and GFLOP/s of the best product of 1024 x 1024 matrices.
-async fn ceilings(gpu: &Gpu) -> Result<(f64, f64), Box<dyn Error>> {
+/// GB/s, read and written, of a scaling of 64 MiB, and GFLOP/s of the best product of square matrices.
+async fn ceilings(gpu: &Gpu, extent: usize) -> Result<Ceilings, Box<dyn Error>> {
     let card = CARDS.iter().copied().find(|card| card.name == "scale").ok_or("no kernel scale")?;
-    let mut copies = Vec::new();
-    time(gpu, card, &Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0), &mut copies).await?;
-    let mut products = Vec::new();
+    let copied = Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0);
+    let mut ceilings = Ceilings { copy: 0.0, product: 0.0 };
+    time(gpu, card, Precision::F32, &copied, |row| {
+        ceilings.copy = if row.used { row.gigabytes() } else { ceilings.copy };
+    })
+    .await?;
     for card in matmuls() {
-        time(gpu, card, &product(card, [1024; 3]), &mut products).await?;
+        let best = |row: &Row| ceilings.product = ceilings.product.max(row.gflops());
+        time(gpu, card, Precision::F32, &product(card, [extent; 3]), best).await?;
     }
-    let copy = copies.iter().filter(|row| row.used).map(Row::gigabytes).fold(0.0, f64::max);
-    Ok((copy, products.iter().map(Row::gflops).fold(0.0, f64::max)))
+    Ok(ceilings)
 }
 
 fn matmuls() -> impl Iterator<Item = &'static Card> {
@@ -135,20 +153,38 @@ fn shapes(preset: &str) -> Result<Vec<(&'static Card, Params)>, Box<dyn Error>> 
     Ok(shapes)
 }
 
-async fn time(gpu: &Gpu, card: &'static Card, params: &Params, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
-    let used = card.variant(&gpu.profile(), params, Precision::F32).map(|variant| variant.name);
-    // Small numbers: nothing overflows, and zeros are no shortcut for a processor. Indices are zeros.
-    let fill = |arg: &evenkeel_shaders::Arg| -> Vec<u8> {
-        let number = |i: usize| 0.01 * ((i % 97) as f32 - 48.0);
-        let bytes = |i: usize| if arg.dtype == DType::F32 { number(i).to_le_bytes() } else { [0; 4] };
-        (0..arg.len(params)).flat_map(bytes).collect()
-    };
-    let arguments: Vec<_> = card.args.iter().map(fill).collect();
-    for variant in card.variants.iter().filter(|variant| variant.runs(&gpu.profile(), params)) {
-        let mut times = gpu.time_dispatch(Kernel::f32(card, variant), params, &arguments, SAMPLES, PATIENCE).await?;
+/// Times every variant that the adapter runs, and hands each row on.
+async fn time(
+    gpu: &Gpu,
+    card: &'static Card,
+    precision: Precision,
+    params: &Params,
+    mut told: impl FnMut(&Row),
+) -> Result<(), Box<dyn Error>> {
+    let form = Form::of(precision, &gpu.profile());
+    let used = card.variant(&gpu.profile(), params, precision).map(|variant| variant.name);
+    let arguments: Vec<Vec<u8>> = card.args.iter().map(|arg| contents(arg, params, precision)).collect();
+    let runs = |variant: &&Variant| variant.runs(&gpu.profile(), params) && variant.stores(form);
+    for variant in card.variants.iter().filter(runs) {
+        let kernel = Kernel { card, variant, form };
+        let mut times = gpu.time_dispatch(kernel, params, &arguments, SAMPLES, PATIENCE).await?;
         times.sort_by(f64::total_cmp);
         let seconds = times[times.len() / 2];
-        rows.push(Row { card, variant, params: params.clone(), used: used == Some(variant.name), seconds });
+        told(&Row { card, variant, precision, params: params.clone(), used: used == Some(variant.name), seconds });
     }
     Ok(())
+}
+
+/// Small numbers: nothing overflows, and zeros are no shortcut for a processor. Rows sorted by token are shared out evenly;
+/// other indices are zeros.
+fn contents(arg: &Arg, params: &Params, precision: Precision) -> Vec<u8> {
+    let len = arg.len(params);
+    let number = |i: usize| match (arg.dtype, arg.name) {
+        (DType::U32, "start") => (i * params.dim("R") / len) as f64,
+        (DType::U32, "order") => i as f64,
+        (DType::U32, _) => 0.0,
+        (DType::F32 | DType::F16, _) => 0.01 * ((i % 97) as f64 - 48.0),
+    };
+    let numbers: Vec<f64> = (0..len).map(number).collect();
+    words(&numbers, arg.stored(precision)).iter().flat_map(|word| word.to_le_bytes()).collect()
 }

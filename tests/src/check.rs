@@ -33,7 +33,7 @@ pub(crate) fn check_stage(subject: &Subject) -> Vec<String> {
     };
     let mut faults = Vec::new();
     for trial in trials.iter().filter(|trial| trial.precision == Precision::F32) {
-        let found = trial.judge(card, &trial.run_cpu(card));
+        let found = trial.judge(card, None, &trial.run_cpu(card));
         faults.extend(found.into_iter().map(|fault| format!("cpu, {}: {fault}", trial.label)));
     }
     for variant in card.variants {
@@ -57,7 +57,7 @@ pub(crate) fn check_stage(subject: &Subject) -> Vec<String> {
             };
             for kernel in kernels {
                 let found = match run(trial, kernel, 1) {
-                    Ok(after) => trial.judge(card, &after),
+                    Ok(after) => trial.judge(card, Some(variant), &after),
                     Err(error) => vec![error],
                 };
                 let name = label(kernel);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use evenkeel_train::{
-    StepRecord,
+    Compute, ComputeName, StepRecord, TrainError,
     settings::{Arch, Precision},
     speed::{Bench, Ceilings, ceilings},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Outcome, adapter,
@@ -66,6 +66,55 @@ struct Row {
     first_step: f64,
 }
 
+impl Arguments {
+    fn wanted(&self) -> impl Iterator<Item = (&str, Arch, Precision)> {
+        let archs = Arch::ALL.iter().copied().filter(|arch| self.model.is_empty() || named(&self.model, arch.name()));
+        let precisions = Precision::ALL.iter().copied().filter(|precision| named(&self.precision, precision.name()));
+        let models = archs.flat_map(move |arch| precisions.clone().map(move |precision| (arch, precision)));
+        let presets = self.preset.iter();
+        presets.flat_map(move |preset| models.clone().map(move |(arch, precision)| (preset.as_str(), arch, precision)))
+    }
+}
+
+fn named(names: &[String], name: &str) -> bool {
+    names.iter().any(|known| known == name)
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "preset": self.preset,
+            "model": self.model,
+            "precision": self.precision,
+            "tokens_per_s": self.tokens_per_s,
+            "ms": self.seconds * 1e3,
+            "host_batch_ms": self.host[0] * 1e3,
+            "host_record_ms": self.host[1] * 1e3,
+            "host_submit_ms": self.host[2] * 1e3,
+            "dispatches": self.dispatches,
+            "planned_bytes": self.planned_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "first_step_s": self.first_step,
+        })
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{:<8}{:<8}{:<10}{:>10.0}{:>12.1}{:>12.2}{:>12}{:>12}{:>12}{:>14.2}",
+            self.preset,
+            self.model,
+            self.precision,
+            self.tokens_per_s,
+            self.seconds * 1e3,
+            (self.host[0] + self.host[1]) * 1e3,
+            self.dispatches,
+            size(self.planned_bytes),
+            self.allocated_bytes.map_or("-".to_owned(), size),
+            self.first_step,
+        )
+    }
+}
+
 pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome {
     let compute = adapter::open(adapter).await?;
     if arguments.largest {
@@ -74,62 +123,55 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     output::note("copy and matrix products");
     let ceilings = ceilings(&compute).await?;
     let (mut rows, mut failure) = (Vec::new(), None);
-    for preset in &arguments.preset {
-        let wanted =
-            |arch: &&Arch| arguments.model.is_empty() || arguments.model.iter().any(|name| name == arch.name());
-        for &arch in Arch::ALL.iter().filter(wanted) {
-            let chosen = |precision: &&Precision| arguments.precision.iter().any(|name| name == precision.name());
-            for &precision in Precision::ALL.iter().filter(chosen) {
-                output::note(&format!("{preset}, {}, {}", arch.name(), precision.name()));
-                // What does not fit, such as a width that mixed precision cannot store, leaves the others their rows.
-                match Bench::new(arch, preset, precision, &compute).await {
-                    Ok(bench) => rows.push(measure(bench, preset, arguments.seconds).await?),
-                    Err(error) => {
-                        output::note(&format!("not measured: {error}"));
-                        failure = Some(error);
+    for (preset, arch, precision) in arguments.wanted() {
+        output::note(&format!("{preset}, {}, {}", arch.name(), precision.name()));
+        // What does not fit, such as a width that mixed precision cannot store, leaves the others their rows.
+        match measure(arch, preset, precision, arguments.seconds, &compute).await {
+            Ok(row) => {
+                if !arguments.json {
+                    // As they come: what is interrupted has shown what it measured.
+                    if rows.is_empty() {
+                        head(ceilings);
                     }
+                    output::line(&row.line());
                 }
+                rows.push(row);
+            }
+            Err(error) => {
+                output::note(&format!("not measured: {error}"));
+                failure = Some(error);
             }
         }
     }
-    if let (true, Some(error)) = (rows.is_empty(), failure) {
-        return Err(error.into());
-    }
-    let name = compute.name();
-    if arguments.json {
-        let rows = rows.iter().map(|row| {
-            json!({
-                "preset": row.preset,
-                "model": row.model,
-                "precision": row.precision,
-                "tokens_per_s": row.tokens_per_s,
-                "ms": row.seconds * 1e3,
-                "host_batch_ms": row.host[0] * 1e3,
-                "host_record_ms": row.host[1] * 1e3,
-                "host_submit_ms": row.host[2] * 1e3,
-                "dispatches": row.dispatches,
-                "planned_bytes": row.planned_bytes,
-                "allocated_bytes": row.allocated_bytes,
-                "first_step_s": row.first_step,
-            })
-        });
-        let report = json!({
-            "engine_version": env!("CARGO_PKG_VERSION"),
-            "adapter": name.adapter,
-            "driver": name.driver,
-            "backend": name.backend,
-            "copy_bytes_per_s": ceilings.copy_bytes_per_s,
-            "matmul_flop_per_s": ceilings.matmul_flop_per_s,
-            "steps": rows.collect::<Vec<_>>(),
-        });
-        output::line(&report.to_string());
-    } else {
-        table(ceilings, &rows);
+    match failure {
+        Some(error) if rows.is_empty() => return Err(error.into()),
+        _ if arguments.json => output::line(&report(&compute.name(), ceilings, &rows).to_string()),
+        _ => foot(&rows),
     }
     Ok(())
 }
 
-async fn measure(mut bench: Bench, preset: &str, least: u32) -> Result<Row, Box<dyn std::error::Error>> {
+fn report(name: &ComputeName, ceilings: Ceilings, rows: &[Row]) -> Value {
+    json!({
+        "engine_version": env!("CARGO_PKG_VERSION"),
+        "adapter": name.adapter,
+        "driver": name.driver,
+        "backend": name.backend,
+        "copy_bytes_per_s": ceilings.copy_bytes_per_s,
+        "matmul_flop_per_s": ceilings.matmul_flop_per_s,
+        "matmul_extent": ceilings.matmul_extent,
+        "steps": rows.iter().map(Row::json).collect::<Vec<_>>(),
+    })
+}
+
+async fn measure(
+    arch: Arch,
+    preset: &str,
+    precision: Precision,
+    least: u32,
+    compute: &Compute,
+) -> Result<Row, TrainError> {
+    let mut bench = Bench::new(arch, preset, precision, compute).await?;
     let warm = bench.steps(WARM).await?;
     let step = warm.last().map_or(f64::MAX, |record| record.time.as_secs_f64());
     let timed = TIMED.max((f64::from(least) / step) as usize) | 1;
@@ -158,9 +200,9 @@ async fn measure(mut bench: Bench, preset: &str, least: u32) -> Result<Row, Box<
     })
 }
 
-fn table(ceilings: Ceilings, rows: &[Row]) {
+fn head(ceilings: Ceilings) {
     output::line(&format!("copy of 64 MiB     {}B/s", count(ceilings.copy_bytes_per_s)));
-    output::line(&format!("best 1024^3 matmul {}FLOP/s", count(ceilings.matmul_flop_per_s)));
+    output::line(&format!("best {}^3 matmul {}FLOP/s", ceilings.matmul_extent, count(ceilings.matmul_flop_per_s)));
     output::line(&format!(
         "{:<8}{:<8}{:<10}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>14}",
         "preset",
@@ -174,21 +216,9 @@ fn table(ceilings: Ceilings, rows: &[Row]) {
         "allocated",
         "first step s"
     ));
-    for row in rows {
-        output::line(&format!(
-            "{:<8}{:<8}{:<10}{:>10.0}{:>12.1}{:>12.2}{:>12}{:>12}{:>12}{:>14.2}",
-            row.preset,
-            row.model,
-            row.precision,
-            row.tokens_per_s,
-            row.seconds * 1e3,
-            (row.host[0] + row.host[1]) * 1e3,
-            row.dispatches,
-            size(row.planned_bytes),
-            row.allocated_bytes.map_or("-".to_owned(), size),
-            row.first_step,
-        ));
-    }
+}
+
+fn foot(rows: &[Row]) {
     output::line(
         "host ms: batches and recording; drivers may do the work itself inside of submits (--json has their time)",
     );

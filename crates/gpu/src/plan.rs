@@ -7,7 +7,7 @@ use wgpu::{Buffer, BufferBinding, BufferUsages};
 use crate::{
     Gpu, GpuError,
     grid::{Piece, pieces},
-    pace::{DISPATCH_SECONDS, estimate},
+    pace::{dispatches, estimate},
     params,
     pipeline::{Kernel, Pipeline},
     wait::Signal,
@@ -127,9 +127,9 @@ fn split<'a>(
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), GpuError> {
     let groups = gpu.groups(kernel, &step.params)?;
-    let seconds = estimate(step, gpu.profile().class);
-    let count = (seconds / DISPATCH_SECONDS).ceil().clamp(1.0, f64::from(groups.max(1)));
-    for piece in pieces(groups, groups.div_ceil(count as u32)) {
+    let class = gpu.profile().class;
+    let seconds = estimate(step, class);
+    for piece in pieces(groups, groups.div_ceil(dispatches(seconds, groups, class))) {
         let slot = uniform.len().next_multiple_of(gpu.limits.min_uniform_buffer_offset_alignment as usize);
         uniform.resize(slot, 0);
         uniform.extend(params::encode(step.card.name, &pipeline.reflection, &step.params, groups, piece.offset)?);

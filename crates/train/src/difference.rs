@@ -98,7 +98,12 @@ async fn compare_outputs(
             continue;
         }
         let half = schedule.tensor(view.tensor).dtype == DType::F16;
-        let limit = SQUARED_SHARE * step.card.nmse + if half { HALF_NMSE } else { 0.0 };
+        let variant = match adapter {
+            Executor::Gpu(gpu) => step.card.variant(&gpu.gpu().profile(), &step.params, step.precision),
+            Executor::Cpu(_) => None,
+        };
+        let cut_off = variant.map_or(0.0, |variant| variant.cut_off(&step.params));
+        let limit = SQUARED_SHARE * (step.card.nmse + cut_off) + if half { HALF_NMSE } else { 0.0 };
         let expected = cpu.read(view.tensor).await?;
         let nmse = nmse(&adapter.read(view.tensor).await?, &expected, view);
         if half {

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use evenkeel_gpu::Kernel;
 use evenkeel_schedule::Phase;
-use evenkeel_shaders::{Access, Card, CpuArgs, CpuSlice, Params, Precision, matmul_nn, matmul_nt, matmul_tn, scale};
+use evenkeel_shaders::{
+    Access, Card, Class, CpuArgs, CpuSlice, Params, Precision, matmul_nn, matmul_nt, matmul_tn, scale,
+};
 
 use crate::{
     Compute, Executor, Setup, StepRecord, TrainError, Trainer,
@@ -17,8 +19,9 @@ const SAMPLES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Elements of the copy: 64 MiB, beyond all caches but the largest.
 const COPIED: usize = 1 << 24;
-/// Extents of the products.
+/// Extents of the products; on discrete GPUs, which have cores for more workgroups than those make.
 const EXTENT: usize = 1024;
+const DISCRETE_EXTENT: usize = 4096;
 
 /// A model of a preset's shape on its device, with TVR, that trains on the stories.
 #[derive(Debug)]
@@ -123,8 +126,10 @@ impl Bench {
 pub struct Ceilings {
     /// Bytes read and written per second by a scaling of 64 MiB.
     pub copy_bytes_per_s: f64,
-    /// Floating-point operations per second of the best of the three products of 1024 x 1024 matrices.
+    /// Floating-point operations per second of the best of the three products of square matrices.
     pub matmul_flop_per_s: f64,
+    /// Their extent: 1024, on discrete GPUs 4096.
+    pub matmul_extent: usize,
 }
 
 /// Measures them.
@@ -136,14 +141,19 @@ pub async fn ceilings(compute: &Compute) -> Result<Ceilings, TrainError> {
     let copy_bytes_per_s =
         scale::CARD.bytes(&copied, Precision::F32) as f64 / seconds(compute, &scale::CARD, &copied).await?;
     let mut matmul_flop_per_s = 0.0_f64;
+    let matmul_extent = match compute {
+        Compute::Gpu(gpu) if gpu.profile().class == Class::Discrete => DISCRETE_EXTENT,
+        Compute::Gpu(_) | Compute::Cpu => EXTENT,
+    };
     for (card, stride) in
         [(&matmul_nn::CARD, "x_stride"), (&matmul_nt::CARD, "y_stride"), (&matmul_tn::CARD, "x_stride")]
     {
-        let square = Params::dims([("M", EXTENT), ("N", EXTENT), ("K", EXTENT), (stride, EXTENT), ("accumulate", 0)]);
+        let square = ["M", "N", "K", stride].map(|name| (name, matmul_extent));
+        let square = Params::dims(square).with_dim("accumulate", 0);
         let rate = (card.flops)(&square) as f64 / seconds(compute, card, &square).await?;
         matmul_flop_per_s = matmul_flop_per_s.max(rate);
     }
-    Ok(Ceilings { copy_bytes_per_s, matmul_flop_per_s })
+    Ok(Ceilings { copy_bytes_per_s, matmul_flop_per_s, matmul_extent })
 }
 
 /// Median time of a kernel whose arguments are f32, in the variant that a step would use.

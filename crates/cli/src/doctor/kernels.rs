@@ -69,7 +69,7 @@ async fn check_card(card: &'static Card, trials: &[Trial], gpu: Option<&Gpu>, ve
     let whole = |trial: &&Trial| trial.precision == Precision::F32;
     if let Some(trial) = trials.iter().filter(whole).min_by_key(size) {
         verdict.cards += 1;
-        judge("cpu", trial.judge(card, &trial.run_cpu(card)));
+        judge("cpu", trial.judge(card, None, &trial.run_cpu(card)));
     }
     let Some(gpu) = gpu else { return };
     for variant in card.variants {
@@ -96,7 +96,7 @@ async fn run(gpu: &Gpu, card: &'static Card, variant: &'static Variant, trial: &
     }
     let words = bytes.iter().map(|bytes| bytes_to_words(bytes)).collect();
     match trial.unguarded(card, words) {
-        Ok(after) => trial.judge(card, &after),
+        Ok(after) => trial.judge(card, Some(variant), &after),
         Err(fault) => vec![fault],
     }
 }

@@ -8,9 +8,11 @@ use evenkeel_shaders::{cross_entropy_bwd, cross_entropy_fwd, matmul_nn, matmul_n
 
 use super::matrix;
 
-/// Bytes that the logits of one chunk may take. Large enough that a chunk's matmuls keep a device busy; small beside
-/// the activations of any model whose vocabulary makes chunks necessary.
-const CHUNK_BYTES: usize = 16 << 20;
+/// Bytes that the logits of one chunk take at most: what one binding holds on every device.
+const MOST_CHUNK_BYTES: usize = 128 << 20;
+
+/// Bytes that they may take in any case.
+const LEAST_CHUNK_BYTES: usize = 16 << 20;
 
 /// What the loss reads and writes besides x and the head.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,7 @@ pub fn next_token_loss(r: &mut Recorder, x: TensorId, w: TensorId, tensors: Loss
     let (rows, channels) = matrix(r, x);
     let (vocabulary, _) = matrix(r, w);
     let stride = vocabulary.next_multiple_of(4);
-    let chunk = chunk_rows(stride);
+    let chunk = chunk_rows(rows, channels, stride);
     let head = r.operand(w)?;
     let training = tensors.weights.filter(|_| r.phase() == Phase::ForwardBackward);
     let dx = if training.is_some() { r.gradient_target(x)? } else { None };
@@ -60,9 +62,12 @@ pub fn next_token_loss(r: &mut Recorder, x: TensorId, w: TensorId, tensors: Loss
     Ok(())
 }
 
-/// Rows of a chunk: as many as fit, in multiples of the views' alignment.
-fn chunk_rows(stride: usize) -> usize {
-    let fitting = CHUNK_BYTES / (stride * DType::F32.size());
+/// Rows of a chunk, in multiples of the views' alignment: so many that its logits take twice the bytes of x. That is little
+/// beside a model's activations, and chunks are few: the gradient to the head is read and written once for each, and a
+/// product of a hundred rows does not fill a large GPU.
+fn chunk_rows(rows: usize, channels: usize, stride: usize) -> usize {
+    let bytes = (2 * rows * channels * DType::F32.size()).clamp(LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES);
+    let fitting = bytes / (stride * DType::F32.size());
     (fitting / View::ALIGNMENT * View::ALIGNMENT).max(View::ALIGNMENT)
 }
 
@@ -76,4 +81,22 @@ pub fn next_token_logits(r: &mut Recorder, x: TensorId, w: TensorId, y: TensorId
     let (_, stride) = matrix(r, y);
     let dims = Params::dims([("M", rows), ("N", vocabulary), ("K", channels), ("y_stride", stride)]);
     r.run(&matmul_nt::CARD, dims, &[x.into(), w.into(), y.into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chunk_rows;
+
+    /// Of presets nano and l, of one sequence of a large vocabulary, and of more than a binding holds.
+    #[test]
+    fn chunks_grow_with_the_activations_up_to_a_binding() {
+        for ([rows, channels, stride], expected) in [
+            ([1024, 128, 512], 8192),
+            ([16 << 10, 768, 32_000], 768),
+            ([1024, 512, 32_000], 128),
+            ([64 << 10, 4096, 128_000], 256),
+        ] {
+            assert_eq!(chunk_rows(rows, channels, stride), expected, "{rows} {channels} {stride}");
+        }
+    }
 }
