@@ -38,6 +38,8 @@ fn generates(adapter: &str) {
     assert_eq!(text(&place, adapter, "--max-new-tokens 10 --temperature 0 --seed 4"), likeliest);
     assert_eq!(text(&place, adapter, "--max-new-tokens 10 --top-k 1"), likeliest);
     assert_eq!(text(&place, adapter, "--max-new-tokens 0"), b"Once\n");
+    let none = generate(&place, adapter, "--prompt Once --max-new-tokens 0 --json").succeeded();
+    assert!(none.stdout().contains(r#""end":"length""#) && !none.stderr().contains("full"), "{none:?}");
     let full = generate(&place, adapter, "--prompt Once --ignore-eos --max-new-tokens 40 --seed 3").succeeded();
     assert!(full.stderr().contains("the context is full: prompt 1 has 32 tokens"), "{}", full.stderr());
     assert_eq!(full.stdout_bytes().len(), 32 + 1);
@@ -52,6 +54,20 @@ fn equal_seeds_give_equal_texts_cpu() {
 #[test]
 fn equal_seeds_give_equal_texts_gpu() {
     generates(gpu());
+}
+
+/// Without a tokenizer a model is one of bytes, which is said; one with more ids than the model has is another model's.
+#[test]
+fn a_tokenizer_that_is_missing_or_does_not_fit_is_told_cpu() {
+    let place = trained();
+    place.write("text.txt", "once upon a time, ".repeat(200));
+    place.run("tokenizer train --data text.txt --vocab 280 --out other.json").succeeded();
+    std::fs::copy(place.path("other.json"), place.path(format!("{MODEL}/tokenizer.json"))).unwrap();
+    let prompt = "--prompt Once --max-new-tokens 1";
+    generate(&place, "cpu", prompt).refused(&["expected at most the model's 128 ids, got "]);
+    std::fs::remove_file(place.path(format!("{MODEL}/tokenizer.json"))).unwrap();
+    let told = generate(&place, "cpu", prompt).succeeded();
+    assert!(told.stderr().contains("no tokenizer.json"), "{}", told.stderr());
 }
 
 /// More prompts than are continued at the same time, on the command line and in a file.

@@ -16,6 +16,7 @@ mod events;
 mod export;
 mod generate;
 mod inspect;
+mod lost_output;
 mod non_finite;
 mod place;
 mod profile;

@@ -53,7 +53,10 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let sources = Sources {
         tokenizer: match Tokenizer::of_folder(&folder)? {
             Some(tokenizer) => TokenizerChoice::Given(tokenizer),
-            None => TokenizerChoice::AutoBytes,
+            None => {
+                output::note(&format!("{}: no tokenizer.json: text is taken as bytes", folder.display()));
+                TokenizerChoice::AutoBytes
+            }
         },
         train: arguments.data,
         text_field: arguments.text_field,

@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
     /// How the weights are stored
     #[arg(long, default_value = "f32", value_parser = dtypes())]
     dtype: StoredDtype,
-    /// Bytes of weights in one file, at most, e.g. 500MB or 2GiB; more go into several with an index
+    /// Bytes of weights in one file, at most, e.g. 500MB or 2GiB, unless a single tensor has more; more go into several files
+    /// with an index
     #[arg(long, value_name = "SIZE", default_value = "5GB")]
     max_shard_size: ByteSize,
 }

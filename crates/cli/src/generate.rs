@@ -87,7 +87,16 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let prompts = prompts(&arguments)?;
     let folder = checkpoint::resolve(&arguments.model)?;
     let config = model::read_config(&folder)?;
-    let tokenizer = Tokenizer::of_folder(&folder)?.unwrap_or_else(Tokenizer::bytes);
+    let tokenizer = Tokenizer::of_folder(&folder)?.unwrap_or_else(|| {
+        output::note(&format!("{}: no tokenizer.json: tokens are taken for bytes", folder.display()));
+        Tokenizer::bytes()
+    });
+    if !tokenizer.is_bytes() && tokenizer.vocab_size() > config.vocab_size {
+        let (known, ids) = (config.vocab_size, tokenizer.vocab_size());
+        return Err(
+            format!("{}: tokenizer: expected at most the model's {known} ids, got {ids}", folder.display()).into()
+        );
+    }
     let tokens = prompts.iter().map(|prompt| encode(&tokenizer, prompt)).collect::<Result<Vec<_>, _>>()?;
     let weights = model::load_parameters(&folder, &config.parameters())?;
     let compute = adapter::open(adapter).await?;

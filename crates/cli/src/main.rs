@@ -89,7 +89,12 @@ fn main() -> ExitCode {
     unsafe { evenkeel_gpu::prepare_environment() };
     let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(LOG_FILTER));
     log.target(env_logger::Target::Pipe(Box::new(output::Log::default()))).init();
-    let cli = Cli::parse();
+    #[cfg(unix)]
+    signals::report_file_limits();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
     let adapter = cli.adapter.as_deref();
     let outcome = pollster::block_on(async {
         match cli.verb {
@@ -110,11 +115,23 @@ fn main() -> ExitCode {
             Verb::Schedule(arguments) => schedule::run(arguments, adapter).await,
         }
     });
+    let outcome = outcome.and_then(|()| output::finish().map_err(|error| format!("standard output: {error}").into()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what is wrong with the arguments, or what `--help` and `--version` ask for.
+fn tell(told: &clap::Error) -> ExitCode {
+    match told.print() {
+        Err(error) if !told.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            output::error(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }

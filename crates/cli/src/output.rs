@@ -1,7 +1,9 @@
-//! Lines to the terminal. A reader that goes away (`evenkeel ... | head`) is no reason to panic.
+//! Lines to the terminal, and files. A reader that goes away (`evenkeel ... | head`) is no reason to panic.
 
 use std::{
-    io::{self, Write},
+    fs,
+    io::{self, ErrorKind, Write},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -15,15 +17,51 @@ pub(crate) fn divert(listener: Option<Listener>) {
     *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = listener;
 }
 
+/// Why results did not reach stdout: the first reason.
+static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
+
 /// A line of results, to stdout.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    keep(writeln!(io::stdout().lock(), "{text}"));
 }
 
 /// Bytes of text as it comes, to stdout.
 pub(crate) fn bytes(text: &[u8]) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+    keep(stdout.write_all(text).and_then(|()| stdout.flush()));
+}
+
+/// Remembers that results were lost, unless nobody wants them any more.
+fn keep(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// The end of all results.
+///
+/// # Errors
+/// Some of them could not be written.
+pub(crate) fn finish() -> io::Result<()> {
+    keep(io::stdout().lock().flush());
+    LOST.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+}
+
+/// Writes a file so that at any moment it is the old or the new one, and leaves nothing else behind.
+pub(crate) fn file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&partial);
+    })
 }
 
 /// A line about what goes on, to stderr or the live view.
@@ -55,10 +93,11 @@ impl Write for Log {
     }
 }
 
-/// What went wrong, to stderr, in one line.
+/// What went wrong, to stderr, in one line. Blanks stay as they are: they may be a file's.
 pub(crate) fn error(text: &str) {
-    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    note(&format!("error: {one_line}"));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let one_line: String = lines.collect::<Vec<_>>().join(" ");
+    note(&format!("error: {}", one_line.replace(char::is_control, " ")));
 }
 
 /// A number of bytes for a person.

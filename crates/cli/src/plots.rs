@@ -7,11 +7,13 @@ mod axis;
 mod drawing;
 mod palette;
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 pub(crate) use axis::{Axis, label};
 pub(crate) use drawing::thinned;
 pub(crate) use palette::{BLACK, Color, GREY, ORDINARY, category, faint, ordinal, ordinals};
+
+use crate::output;
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -73,7 +75,7 @@ impl Chart {
 
     /// Writes the chart as an SVG file.
     pub(crate) fn write_svg(&self, path: &Path) -> io::Result<()> {
-        fs::write(path, drawing::render(self).map_err(io::Error::other)?)
+        output::file(path, drawing::render(self).map_err(io::Error::other)?.as_bytes())
     }
 }
 

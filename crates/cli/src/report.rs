@@ -6,10 +6,7 @@ mod figures;
 mod page;
 mod run;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use crate::{Outcome, output};
 
@@ -32,15 +29,8 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     for fault in runs.iter().flat_map(|run| &run.faults) {
         output::note(&format!("left out: {fault}"));
     }
-    write(&out, &page::page(&runs)?).map_err(|error| format!("cannot write {}: {error}", out.display()))?;
+    output::file(&out, page::page(&runs)?.as_bytes())
+        .map_err(|error| format!("cannot write {}: {error}", out.display()))?;
     output::line(&format!("wrote {}", out.display()));
     Ok(())
-}
-
-/// Writes the page so that at any moment it is the old or the new one.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    fs::write(&partial, text)?;
-    fs::rename(&partial, path)
 }

@@ -76,6 +76,16 @@ fn keep_ignoring_hangup(handle: impl FnOnce() -> Result<(), ctrlc::Error>) -> Re
     Ok(())
 }
 
+/// Has a file that grows beyond `ulimit -f` reported as an error of its writer, as a full disk is: by default the system
+/// ends the process without a word.
+#[cfg(unix)]
+pub(crate) fn report_file_limits() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+
+    // SAFETY: ignoring a signal runs no code. Where it is refused the default stays.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 #[cfg(unix)]
 fn restore_default_actions() {
     use nix::sys::signal::{SigHandler, Signal, signal};

@@ -1,6 +1,10 @@
 //! `evenkeel tokenizer train`: a byte-level BPE from texts.
 
-use std::{fs, io::Write, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use evenkeel_data::{Source, TOKENIZER_FILE, bpe_of};
 
@@ -38,17 +42,10 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let mut progress = DataProgress::default();
     let tokenizer = bpe_of(&source, vocab, &mut progress.watch())?;
     drop(progress);
-    // Whole or not at all: beside it first, then in its place.
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(&folder)?;
-        let partial = folder.join(format!(".tokenizer-{}", std::process::id()));
-        let mut file = fs::File::create(&partial)?;
-        file.write_all(tokenizer.files()[0].1.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, &out)
-    };
-    write().map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)
+        .and_then(|()| output::file(&out, tokenizer.files()[0].1.as_bytes()))
+        .map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
     output::line(&format!("{}: {} entries", out.display(), tokenizer.vocab_size()));
     if tokenizer.vocab_size() < vocab {
         output::note("the text has no more patterns that occur twice");

@@ -182,9 +182,9 @@ impl Run<'_> {
 
     /// Puts a prompt into the cache and takes its first new token.
     async fn begin(&mut self, place: usize, number: usize, prompt: &[u32]) -> Result<(), TrainError> {
-        let full = prompt.len() >= self.tensors.shape.context;
-        if self.options.max_new_tokens == 0 || full {
-            self.reader.ended(number, if full { End::Context } else { End::Length });
+        let nothing_wanted = self.options.max_new_tokens == 0;
+        if nothing_wanted || prompt.len() >= self.tensors.shape.context {
+            self.reader.ended(number, if nothing_wanted { End::Length } else { End::Context });
             return Ok(());
         }
         let start = Instant::now();

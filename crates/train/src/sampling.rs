@@ -96,14 +96,15 @@ fn likeliest(logits: &[f64]) -> u32 {
 
 /// The tokens to choose from, with numbers proportional to their probabilities.
 fn shares(logits: &[f64], sampling: &Sampling) -> Vec<(u32, f64)> {
-    let mut kept: Vec<(u32, f64)> = (0..).zip(logits).map(|(id, logit)| (id, logit / sampling.temperature)).collect();
+    let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().copied()).collect();
     if sampling.top_k > 0 && sampling.top_k < kept.len() {
         let mut sorted: Vec<f64> = kept.iter().map(|(_, logit)| *logit).collect();
         let (_, &mut last, _) = sorted.select_nth_unstable_by(sampling.top_k - 1, |a, b| b.total_cmp(a));
         kept.retain(|(_, logit)| *logit >= last);
     }
     let largest = kept.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
-    kept.iter_mut().for_each(|(_, logit)| *logit = (*logit - largest).exp());
+    // The difference first: no temperature is so low that it leaves the largest anything but 0.
+    kept.iter_mut().for_each(|(_, logit)| *logit = ((*logit - largest) / sampling.temperature).exp());
     if sampling.top_p < 1.0 {
         kept.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable: of equal ones the lower id first
         let all: f64 = kept.iter().map(|(_, share)| share).sum();

@@ -43,6 +43,10 @@ impl Lines {
                     }
                     Err(ReadlineError::Interrupted) => {} // the line is dropped
                     Err(ReadlineError::Eof) => return Ok(None),
+                    // Whoever types can type something else.
+                    Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                        output::error("prompt: expected UTF-8, got other bytes");
+                    }
                     Err(error) => return Err(error.into()),
                 }
             },

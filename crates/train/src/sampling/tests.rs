@@ -72,6 +72,16 @@ fn temperature_comes_first() {
     assert_eq!(at_two(Sampling { top_k: 3, top_p: 0.72, ..Sampling::default() }), [1, 3, 4]);
 }
 
+/// Divided by it, logits are infinite.
+#[test]
+fn the_lowest_temperature_takes_the_likeliest() {
+    for temperature in [1e-300, 5e-324] {
+        assert_eq!(kept(&SKEWED, Sampling { temperature, min_p: 0.5, ..Sampling::default() }), [1]);
+        let mut sampler = Sampler::new(Sampling { temperature, ..Sampling::default() }, &[]);
+        assert_eq!(sampler.next(&[-3.0, 7.5, 7.0, -9.0]).unwrap(), 1);
+    }
+}
+
 #[test]
 fn the_penalty_lowers_what_was_there_whatever_its_sign() {
     let sampling = Sampling { temperature: 0.0, repetition_penalty: 2.0, ..Sampling::default() };
