@@ -72,6 +72,14 @@ fn tiny_kat_with_tvr_is_recorded_as_before() -> Outcome {
     assert_snapshot("kat_tvr.txt", &table.to_string())
 }
 
+/// With the copies of the weights in half precision, and the loss scale.
+#[test]
+fn tiny_llama_in_mixed_precision_is_recorded_as_before() -> Outcome {
+    let (_, setup) = setup(&["train.precision=mixed"], &Compute::Cpu)?;
+    let table = Table { schedule: &setup.program.schedule, device: Device::PORTABLE };
+    assert_snapshot("llama_mixed.txt", &table.to_string())
+}
+
 /// The first and last step that touches each activation, found without the planner.
 fn lives(schedule: &Schedule) -> HashMap<TensorId, (usize, usize)> {
     let mut lives = HashMap::new();

@@ -38,7 +38,8 @@ pub use evenkeel_train::{Compute, StepRow, TrainError, run_folder::RunFolder, se
 pub use trainer::Trainer;
 pub use wgpu;
 
-/// Computes on a host's device: with the features and limits that it has, beside whatever else the host does there.
+/// Computes on a host's device: with the features and limits that it has, beside whatever else the host does there. Of
+/// cooperative matrices the adapter alone knows: [`gpu::Gpu::with_cooperative_matrices_of`], in [`Compute::Gpu`], has them used.
 pub fn on_host(device: &wgpu::Device, queue: &wgpu::Queue) -> Compute {
     Compute::Gpu(Arc::new(gpu::Gpu::from_host(device.clone(), queue.clone())))
 }
