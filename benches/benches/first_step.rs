@@ -1,7 +1,7 @@
-//! Time to the first step with the driver's cache of compiled shaders off (cold) and filled (warm), each in a process of
+//! Time to the first step with the driver's cache of compiled shaders empty (cold) and filled (warm), each in a process of
 //! its own: `cargo bench --bench first_step -- [PRESET] [ADAPTER]`, by default presets nano and s on llvmpipe.
 
-use std::{error::Error, process::Command, sync::Arc, time::Instant};
+use std::{error::Error, path::Path, process::Command, sync::Arc, time::Instant};
 
 use evenkeel_train::{
     Compute, Setup, Trainer,
@@ -12,8 +12,8 @@ use evenkeel_train::{
 const PARTS: [&str; 6] = ["device", "record", "weights", "kernels", "step 1", "step 2"];
 /// Parts that stand before the end of the first step.
 const FIRST: usize = 5;
-/// Switches that keep drivers from what they compiled before: Mesa's and NVIDIA's.
-const NO_CACHE: [(&str, &str); 2] = [("MESA_SHADER_CACHE_DISABLE", "true"), ("__GL_SHADER_DISK_CACHE", "0")];
+/// What tells drivers where they keep what they compiled: Mesa's and NVIDIA's.
+const CACHES: [&str; 2] = ["MESA_SHADER_CACHE_DIR", "__GL_SHADER_DISK_CACHE_PATH"];
 /// First argument of a process that is measured.
 const CHILD: &str = "measured";
 
@@ -31,10 +31,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let parts: String = PARTS.iter().map(|part| format!("{part:>10}")).collect();
     println!("{:<8}{:<12}{:<6}{:>14}{parts}", "preset", "adapter", "cache", "first step s");
     for preset in presets {
-        let cold = child(preset, adapter, &NO_CACHE)?;
-        print(preset, adapter, "cold", &cold);
-        child(preset, adapter, &[])?;
-        print(preset, adapter, "warm", &child(preset, adapter, &[])?);
+        let cache = std::env::temp_dir().join(format!("evenkeel-first-step-{}", std::process::id()));
+        std::fs::create_dir_all(&cache)?;
+        let seconds = ["cold", "warm"].map(|state| child(preset, adapter, &cache).map(|seconds| (state, seconds)));
+        std::fs::remove_dir_all(&cache)?;
+        for outcome in seconds {
+            let (state, seconds) = outcome?;
+            print(preset, adapter, state, &seconds);
+        }
     }
     Ok(())
 }
@@ -46,9 +50,9 @@ fn print(preset: &str, adapter: &str, cache: &str, seconds: &[f64]) {
 }
 
 /// Seconds of the parts in a new process.
-fn child(preset: &str, adapter: &str, environment: &[(&str, &str)]) -> Result<Vec<f64>, Box<dyn Error>> {
+fn child(preset: &str, adapter: &str, cache: &Path) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([CHILD, preset, adapter]).envs(environment.iter().copied());
+    command.args([CHILD, preset, adapter]).envs(CACHES.map(|name| (name, cache)));
     let output = command.output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into());

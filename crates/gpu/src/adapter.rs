@@ -113,7 +113,7 @@ impl std::fmt::Display for AdapterSummary {
 }
 
 /// An adapter that [`select`] chose; [`Adapter::open`] makes a [`Gpu`](crate::Gpu) of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Adapter {
     inner: wgpu::Adapter,
     summary: AdapterSummary,

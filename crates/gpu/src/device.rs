@@ -35,6 +35,8 @@ pub struct Gpu {
     pub(crate) time_limit: Duration,
     /// What the test of cooperative matrices found, once it ran: why they are not to be used, if so.
     pub(crate) cooperative: OnceLock<Result<(), String>>,
+    /// Where the device is not a host's.
+    pub(crate) adapter_of_own: Option<Adapter>,
 }
 
 /// What callbacks of wgpu report between our calls.
@@ -74,7 +76,7 @@ impl Adapter {
             keep_first(&keep.lost, if message.is_empty() { format!("{reason:?}") } else { message });
         });
         let limits = device.limits();
-        Ok(Gpu::new(device, queue, summary, limits, faults))
+        Ok(Gpu { adapter_of_own: Some(self.clone()), ..Gpu::new(device, queue, summary, limits, faults) })
     }
 }
 
@@ -120,7 +122,8 @@ impl Gpu {
     ) -> Self {
         let pipelines = Mutex::new(HashMap::new());
         let cooperative = OnceLock::new();
-        Self { device, queue, summary, limits, faults, pipelines, time_limit: TIME_LIMIT, cooperative }
+        let (time_limit, adapter_of_own) = (TIME_LIMIT, None);
+        Self { device, queue, summary, limits, faults, pipelines, time_limit, cooperative, adapter_of_own }
     }
 
     /// Computes on a device of the host's. Its handlers for lost devices and uncaptured errors stay as they are: every

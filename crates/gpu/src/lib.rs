@@ -5,6 +5,7 @@
 //! whenever they are polled; `pollster::block_on` is all that a command line needs.
 
 mod adapter;
+mod beside;
 mod cooperative;
 mod device;
 mod environment;

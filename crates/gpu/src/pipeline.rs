@@ -12,6 +12,7 @@ use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, BufferUsages, S
 
 use crate::{
     Gpu, GpuError,
+    beside::Beside,
     platform::{self, Outcome},
     wait::Signal,
 };
@@ -53,6 +54,9 @@ pub(crate) struct Pipeline {
     pub(crate) layout: wgpu::BindGroupLayout,
     pub(crate) reflection: Reflection,
 }
+
+/// A pipeline, and what the error scope around it caught.
+type Created = Result<(Pipeline, Outcome), GpuError>;
 
 impl Pipeline {
     /// Binds the arguments in the card's order, then the params.
@@ -97,17 +101,34 @@ impl Gpu {
             halves += 1;
             progress(halves / 2, total);
         };
-        let created = platform::parallel(total, |i| self.create(missing[i]), &mut half);
-        for (kernel, created) in missing.into_iter().zip(created) {
-            let Some(created) = created else { continue };
-            let (pipeline, outcome) = created?;
-            outcome.await?;
-            self.warm_up(kernel.card.name, &pipeline).await?;
+        let mut created = platform::parallel(total, |i| self.create(missing[i]), &mut half);
+        let mut beside = Beside::begin(self, &missing).await;
+        while let Some(i) = beside.next() {
+            self.finish(missing[i], created[i].take()).await?;
             half();
-            let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.insert(kernel.key(), Arc::new(pipeline));
+        }
+        beside.join();
+        for (kernel, created) in missing.into_iter().zip(created).filter(|(_, created)| created.is_some()) {
+            self.finish(kernel, created).await?;
+            half();
         }
         Ok(())
+    }
+
+    /// Has the driver finish its part of a kernel's pipeline, and keeps it.
+    async fn finish(&self, kernel: Kernel, created: Option<Created>) -> Result<(), GpuError> {
+        let Some(created) = created else { return Ok(()) };
+        let (pipeline, outcome) = created?;
+        outcome.await?;
+        self.warm_up(kernel.card.name, &pipeline).await?;
+        let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert(kernel.key(), Arc::new(pipeline));
+        Ok(())
+    }
+
+    /// Compiles one kernel.
+    pub(crate) async fn prepare(&self, kernel: Kernel) -> Result<(), GpuError> {
+        self.finish(kernel, Some(self.create(kernel))).await
     }
 
     fn cached(&self, kernel: Kernel) -> Option<Arc<Pipeline>> {
@@ -124,7 +145,7 @@ impl Gpu {
     }
 
     /// Needs that the device does not meet are named before any driver sees the kernel.
-    fn create(&self, Kernel { card, variant, form }: Kernel) -> Result<(Pipeline, Outcome), GpuError> {
+    fn create(&self, Kernel { card, variant, form }: Kernel) -> Created {
         let unsupported = |feature| GpuError::Unsupported {
             kernel: card.name,
             variant: variant.name,

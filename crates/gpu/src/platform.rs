@@ -10,6 +10,7 @@ mod native {
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },
+        task::{Context, Poll, Waker},
         time::{Duration, Instant},
     };
 
@@ -42,6 +43,37 @@ mod native {
     pub fn now() -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed()
+    }
+
+    /// A thread of one piece of work.
+    #[derive(Debug)]
+    pub(crate) struct Thread(std::thread::JoinHandle<()>);
+
+    impl Thread {
+        /// Waits for its end.
+        pub(crate) fn join(self) {
+            // A panic there is told where it happens.
+            let _ = self.0.join();
+        }
+    }
+
+    /// Does `work` on another core, where there is one.
+    pub(crate) fn thread(work: impl FnOnce() + Send + 'static) -> Option<Thread> {
+        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return None;
+        }
+        std::thread::Builder::new().spawn(work).ok().map(Thread)
+    }
+
+    /// Polls a future of this crate to its end: they wait inside of polls.
+    pub(crate) fn drive<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+        }
     }
 
     /// Calls `work` for 0..count from all cores; returns the results by index. `done` is called on this thread after
@@ -80,7 +112,7 @@ mod native {
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::now;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{Outcome, glance, parallel, pause};
+pub(crate) use native::{Outcome, Thread, drive, glance, parallel, pause, thread};
 
 #[cfg(target_arch = "wasm32")]
 mod web {
@@ -104,6 +136,26 @@ mod web {
         Duration::ZERO
     }
 
+    /// There are none.
+    #[derive(Debug)]
+    pub(crate) enum Thread {}
+
+    impl Thread {
+        pub(crate) fn join(self) {
+            match self {}
+        }
+    }
+
+    /// None.
+    pub(crate) fn thread(_: impl FnOnce() + 'static) -> Option<Thread> {
+        None
+    }
+
+    /// Of no use without threads.
+    pub(crate) fn drive<T>(_: impl Future<Output = T>) -> Option<T> {
+        None
+    }
+
     /// As natively, one after the other.
     pub(crate) fn parallel<T>(count: usize, work: impl Fn(usize) -> T, mut done: impl FnMut()) -> Vec<Option<T>> {
         let mut one = |i| {
@@ -118,4 +170,4 @@ mod web {
 #[cfg(target_arch = "wasm32")]
 pub use web::now;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{Outcome, glance, parallel, pause};
+pub(crate) use web::{Outcome, Thread, drive, glance, parallel, pause, thread};
