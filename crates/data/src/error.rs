@@ -210,12 +210,23 @@ pub enum DataError {
         fault: String,
     },
     /// An index of prepared data that cannot be used.
-    #[error("{}: expected an index of prepared data, got {reason}", path.display())]
+    #[error(
+        "{}: expected an index of prepared data, got {reason}; prepare the data again, in another folder", path.display()
+    )]
     Index {
         /// The index.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A folder with a part of the data that were to be prepared in it.
+    #[error(
+        "{}: expected prepared data, got a preparation that is not finished; run the same `evenkeel data prepare` again",
+        path.display()
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
     },
     /// A folder that holds something else than the data to be prepared.
     #[error("{}: expected an empty folder or one where the same data were begun, got {got}; take another one", path.display())]
