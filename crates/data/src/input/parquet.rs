@@ -1,7 +1,6 @@
 //! Parquet files: the texts of one column, row by row.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +15,7 @@ use parquet::file::serialized_reader::{SerializedFileReader, SerializedPageReade
 
 use super::{Fault, InputFile, Item, Packing, Take, take_document};
 use crate::DataError;
+use crate::guarded;
 
 /// Rows that are read at once.
 const ROWS: usize = 256;
@@ -145,7 +145,7 @@ fn take_values(values: &[ByteArray], input: &InputFile, row: u64, take: Take) ->
 
 /// Runs a part of the Parquet crate, which panics on some files that lie.
 fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(ParquetError::General("contradicting contents".into())))
+    guarded::guarded(run).unwrap_or_else(|| Err(ParquetError::General("contradicting contents".into())))
 }
 
 /// Pages whose contents are packed by zstd.
