@@ -101,7 +101,7 @@ fn prepare_in(
     };
     // What an earlier preparation passed over is an error now.
     match index.faults.first.first() {
-        Some(fault) if options.strict => Err(DataError::Fault { fault: fault.to_string() }),
+        Some(fault) if options.strict => Err(fault.clone().strict()),
         _ => Ok(index),
     }
 }
@@ -139,7 +139,7 @@ fn fingerprint(
     bos: Option<u32>,
     shard_tokens: u64,
 ) -> Result<String, DataError> {
-    let mut hash = Fingerprint::new("prepared data, version 1");
+    let mut hash = Fingerprint::new("prepared data, version 2");
     hash.bytes(source.fingerprint()?.hex().as_bytes());
     tokenizer.files().iter().for_each(|(_, text)| hash.bytes(text.as_bytes()));
     hash.number(bos.map_or(u64::MAX, u64::from));

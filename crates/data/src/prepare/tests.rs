@@ -331,10 +331,13 @@ fn faults_are_errors_where_that_is_asked_for() {
     let out = folder.path().join("out");
     let fault = prepare(&source, &strict, &out, &mut quiet).unwrap_err().to_string();
     assert!(fault.contains("lines.jsonl: line 2: ") && fault.ends_with("(--strict)"), "{fault}");
+    // Nothing is left out.
+    assert!(!fault.contains("left out"), "{fault}");
     let index = prepare(&source, &options(Tokenizer::bytes(), 100), &out, &mut quiet).unwrap();
     assert_eq!(index.faults.lines().len(), 1);
     // Also where it was passed over before.
-    assert!(matches!(prepare(&source, &strict, &out, &mut quiet), Err(DataError::Fault { .. })));
+    assert_eq!(prepare(&source, &strict, &out, &mut quiet).unwrap_err().to_string(), fault);
+    assert!(index.faults.lines()[0].ends_with("; left out"));
     fs::write(&path, "broken\n\n").unwrap();
     let source = Source::files(std::slice::from_ref(&path), TEXT_FIELD).unwrap();
     let fault = prepare(&source, &options(Tokenizer::bytes(), 100), &folder.path().join("none"), &mut quiet);
