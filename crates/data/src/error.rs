@@ -250,6 +250,16 @@ pub enum DataError {
         /// What the operating system says.
         reason: io::Error,
     },
+    /// A cache folder that is not to be had.
+    #[error(
+        "{}: expected a cache folder that can be written, got {got}; set EVENKEEL_CACHE to another folder", path.display()
+    )]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says, or what is there.
+        got: String,
+    },
     /// The user asked to stop.
     #[error("preparing the data: stopped; the same command goes on where it stopped")]
     Stopped,

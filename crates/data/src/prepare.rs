@@ -78,7 +78,7 @@ pub(crate) fn prepare_cached(
     watch: DataWatch,
 ) -> Result<(PathBuf, Index), DataError> {
     let index = begin(source, options)?;
-    let path = cache::folder().join("prepared").join(&index.source);
+    let path = cache::folder()?.join("prepared").join(&index.source);
     let index = prepare_in(source, options, index, &path, Owner::Cache, watch)?;
     Ok((path, index))
 }

@@ -46,7 +46,7 @@ pub fn cached_bpe(source: &Source, vocab_size: usize, watch: DataWatch) -> Resul
     let mut key = Fingerprint::new("byte-level BPE, version 1");
     key.bytes(source.fingerprint()?.hex().as_bytes());
     key.number(vocab_size as u64);
-    let folder = cache::folder().join("tokenizers");
+    let folder = cache::folder()?.join("tokenizers");
     let path = folder.join(format!("{}.json", key.hex()));
     // What cannot be read is made again.
     if let Ok(known) = Tokenizer::load(&path) {
