@@ -16,7 +16,7 @@ use rand_chacha::{
 };
 use serde_json::{Value, json};
 
-use crate::place::Place;
+use crate::place::{Finished, Place};
 
 const WORDS: [&str; 12] =
     ["the ", "boat ", "river ", "sails ", "evenly ", "down ", "été ", "and ", "keel ", "is ", "even.\n", "Then "];
@@ -110,6 +110,18 @@ fn tokenizers_that_do_not_fit_are_refused_cpu() {
     run("--tokenizer broken.json").refused(&["broken.json", "expected a tokenizer.json"]);
     run("--tokenizer bpe").refused(&["expected at least 257"]);
     place.run("tokenizer train --data book.txt --vocab 100").refused(&["vocab", "at least 257", "100"]);
+    for much in [
+        "tokenizer train --data book.txt --vocab 2000000000",
+        "data prepare --data book.txt --vocab 2000000000 --out out",
+        "pretrain --adapter cpu --data book.txt --set model.vocab_size=2000000000 --dry-run",
+    ] {
+        place.run(much).refused(&["vocab", "at most 16777216", "2000000000"]);
+    }
+    // It parses, and the tokenizers crate panics on every text.
+    let mut cut: Value = serde_json::from_slice(&place.read("tokenizer.json")).unwrap();
+    cut["pre_tokenizer"] = json!({ "type": "FixedLength", "length": 0 });
+    place.write("cut.json", cut.to_string());
+    run("--tokenizer cut.json").refused(&["cut.json", "expected a tokenizer.json"]);
     place.run("tokenizer train --data missing --vocab 300").refused(&["missing", "no such file"]);
     place.run("data prepare --data book.txt --tokenizer bytes --bos --out out").refused(&["begins a document"]);
     assert!(!place.path("run").exists());
@@ -193,6 +205,40 @@ fn a_killed_preparation_goes_on_cpu() {
     let stderr = place.train_tiny("run", "--data whole --set model.vocab_size=256").succeeded().stderr();
     assert!(!stderr.lines().any(is_error), "{stderr}");
     assert_eq!(place.json("run/checkpoints/step-000004/trainer.json")["tokenizer"], "bytes");
+}
+
+/// A folder of data that a kill left, one whose shard is gone, a damaged cache, and a run's folder.
+#[test]
+fn what_is_not_whole_is_refused_or_made_again_cpu() {
+    let place = Place::new();
+    place.write("book.txt", text(2000, 1));
+    place.train_tiny("run", "--set model.vocab_size=256 --data book.txt --tokenizer bytes").succeeded();
+    let prepare = "data prepare --data book.txt --tokenizer bytes --out";
+    place.run(&format!("{prepare} run")).refused(&["run: expected an empty folder or one where the same data"]);
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    place.run(&format!("{prepare} out")).succeeded();
+    let whole = place.read("out/tokens-000000.bin");
+    fs::remove_file(place.path("out/tokens-000000.bin")).unwrap();
+    let again = place.run(&format!("{prepare} out")).succeeded().stderr();
+    assert!(again.contains("out: prepared data that are missing or damaged: preparing them again"), "{again}");
+    assert_eq!(place.read("out/tokens-000000.bin"), whole);
+    fs::remove_file(place.path("out/index.json")).unwrap();
+    let eval = "eval --adapter cpu --model run/checkpoints/step-000004 --seq-len 16 --data";
+    for unfinished in ["pretrain --adapter cpu --config tiny.toml --out x --data out", &format!("{eval} out")] {
+        place.run(unfinished).refused(&["out: expected prepared data, got a preparation that is not finished"]);
+    }
+    place.write("lines.jsonl", json!({ "text": text(500, 2) }).to_string());
+    let cached = || {
+        let mut command = place.command(format!("{eval} lines.jsonl").split_whitespace());
+        command.env("EVENKEEL_CACHE", place.path("cache"));
+        Finished::of(command).succeeded().stdout()
+    };
+    let first = cached();
+    let entry = format!("cache/prepared/{}", place.list("cache/prepared")[0]);
+    for name in place.list(&entry) {
+        fs::remove_file(place.path(format!("{entry}/{name}"))).unwrap();
+        assert_eq!(cached(), first, "{name}");
+    }
 }
 
 /// Prepared with a tokenizer that is trained on the way; the model's vocabulary follows.

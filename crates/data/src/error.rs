@@ -210,12 +210,23 @@ pub enum DataError {
         fault: String,
     },
     /// An index of prepared data that cannot be used.
-    #[error("{}: expected an index of prepared data, got {reason}", path.display())]
+    #[error(
+        "{}: expected an index of prepared data, got {reason}; prepare the data again, in another folder", path.display()
+    )]
     Index {
         /// The index.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A folder with a part of the data that were to be prepared in it.
+    #[error(
+        "{}: expected prepared data, got a preparation that is not finished; run the same `evenkeel data prepare` again",
+        path.display()
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
     },
     /// A folder that holds something else than the data to be prepared.
     #[error("{}: expected an empty folder or one where the same data were begun, got {got}; take another one", path.display())]
@@ -238,6 +249,16 @@ pub enum DataError {
         path: PathBuf,
         /// What the operating system says.
         reason: io::Error,
+    },
+    /// A cache folder that is not to be had.
+    #[error(
+        "{}: expected a cache folder that can be written, got {got}; set EVENKEEL_CACHE to another folder", path.display()
+    )]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says, or what is there.
+        got: String,
     },
     /// The user asked to stop.
     #[error("preparing the data: stopped; the same command goes on where it stopped")]

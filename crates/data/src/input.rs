@@ -80,11 +80,11 @@ fn take_document(text: &str, take: Take) -> bool {
 /// A fault of reading at an offset of the unpacked text.
 fn cut_off(path: &Path, packing_error: &std::io::Error, offset: u64) -> Item {
     let what = if packing_error.kind() == std::io::ErrorKind::UnexpectedEof {
-        "expected more, got the end of a file that is cut; what stands before was read".to_owned()
+        "expected more, got the end of a file that is cut".to_owned()
     } else {
-        format!("expected to read on, got: {packing_error}; what stands before was read")
+        format!("expected to read on, got: {packing_error}")
     };
-    Item::Fault(Fault::at_byte(path, offset, what))
+    Item::Fault(Fault::at_byte(path, offset, what, "what stands before was read"))
 }
 
 #[cfg(test)]

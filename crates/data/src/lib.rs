@@ -10,6 +10,7 @@ mod cache;
 mod corpus;
 mod error;
 mod fingerprint;
+mod guarded;
 mod input;
 mod mapped;
 mod open;

@@ -238,7 +238,7 @@ impl Opening<'_> {
             return Err(DataError::Unfit { expected: "the same for all data and the model".into(), got });
         }
         match index.faults.first.first() {
-            Some(fault) if self.sources.strict => Err(DataError::Fault { fault: fault.to_string() }),
+            Some(fault) if self.sources.strict => Err(fault.clone().strict()),
             _ => Ok(shards),
         }
     }

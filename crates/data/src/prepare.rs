@@ -53,19 +53,22 @@ pub struct PrepareOptions {
     pub shard_tokens: u64,
 }
 
-/// What to do where another process prepares data in the same folder.
+/// Whose the folder is that data are prepared in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WhenInUse {
-    Refuse,
-    Wait,
+enum Owner {
+    /// The user's: what else is in it is left alone, and another process there is an error.
+    User,
+    /// The cache's: what does not belong there goes, and another process prepares the same data.
+    Cache,
 }
 
-/// Prepares texts in a folder, which is new, empty, or one where the same was begun or done before.
+/// Prepares texts in a folder, which is new, empty, or one where the same was begun or done before. What is missing or
+/// damaged of that is made again.
 ///
 /// # Errors
 /// Texts that cannot be read, a folder that holds something else or cannot be written, [`DataError::Stopped`].
 pub fn prepare(source: &Source, options: &PrepareOptions, folder: &Path, watch: DataWatch) -> Result<Index, DataError> {
-    prepare_in(source, options, begin(source, options)?, folder, WhenInUse::Refuse, watch)
+    prepare_in(source, options, begin(source, options)?, folder, Owner::User, watch)
 }
 
 /// Prepares texts in the cache, or finds them there, and gives the folder.
@@ -75,8 +78,8 @@ pub(crate) fn prepare_cached(
     watch: DataWatch,
 ) -> Result<(PathBuf, Index), DataError> {
     let index = begin(source, options)?;
-    let path = cache::folder().join("prepared").join(&index.source);
-    let index = prepare_in(source, options, index, &path, WhenInUse::Wait, watch)?;
+    let path = cache::folder()?.join("prepared").join(&index.source);
+    let index = prepare_in(source, options, index, &path, Owner::Cache, watch)?;
     Ok((path, index))
 }
 
@@ -85,17 +88,20 @@ fn prepare_in(
     options: &PrepareOptions,
     index: Index,
     path: &Path,
-    when_in_use: WhenInUse,
+    owner: Owner,
     watch: DataWatch,
 ) -> Result<Index, DataError> {
-    let folder = Folder::lock(path, when_in_use, watch)?;
-    let index = match folder.state(&index)? {
-        State::Done(index) => index,
+    let folder = Folder::lock(path, owner, watch)?;
+    let index = match folder.state(&index, watch)? {
+        State::Done(index) => {
+            folder.restore(&options.tokenizer.files())?;
+            index
+        }
         State::Begun(position, index) => pipeline::run(source, options, &folder, (position, index), watch)?,
     };
     // What an earlier preparation passed over is an error now.
     match index.faults.first.first() {
-        Some(fault) if options.strict => Err(DataError::Fault { fault: fault.to_string() }),
+        Some(fault) if options.strict => Err(fault.clone().strict()),
         _ => Ok(index),
     }
 }
@@ -133,7 +139,7 @@ fn fingerprint(
     bos: Option<u32>,
     shard_tokens: u64,
 ) -> Result<String, DataError> {
-    let mut hash = Fingerprint::new("prepared data, version 1");
+    let mut hash = Fingerprint::new("prepared data, version 2");
     hash.bytes(source.fingerprint()?.hex().as_bytes());
     tokenizer.files().iter().for_each(|(_, text)| hash.bytes(text.as_bytes()));
     hash.number(bos.map_or(u64::MAX, u64::from));

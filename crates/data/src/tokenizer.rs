@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokenizers::Tokenizer as HuggingFace;
 
 use crate::DataError;
+use crate::guarded::guarded;
 pub use decoder::Decoder;
 pub use train::{SMALLEST_BPE, bpe_of, cached_bpe, train_bpe};
 use words::{Known, Words};
@@ -30,6 +31,8 @@ pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// Larger files are refused before they are read: the largest published ones have 33 MB.
 const MAX_FILE: u64 = 256 << 20;
+/// Words, numbers, signs and lines, of one to four bytes a character.
+const TRIAL: &str = "Once, in 1984 —\n\tan été's 是 🦀  (end).\n";
 
 /// How text and token ids belong together. A copy is cheap; two are equal if their `tokenizer.json` are.
 #[derive(Clone)]
@@ -82,6 +85,15 @@ impl Tokenizer {
 
     /// The tokenizer of a `tokenizer.json`'s and, where there is one, a `tokenizer_config.json`'s text; `path` is for messages.
     fn parse(path: &Path, json: String, config: Option<String>) -> Result<Self, DataError> {
+        let tokenizer = guarded(|| {
+            let tokenizer = Self::parse_only(path, json, config)?;
+            tokenizer.try_out();
+            Ok(tokenizer)
+        });
+        tokenizer.unwrap_or_else(|| Err(DataError::tokenizer(path, "parts that contradict one another")))
+    }
+
+    fn parse_only(path: &Path, json: String, config: Option<String>) -> Result<Self, DataError> {
         if json == byte_level::bytes_json() {
             return Ok(Self::bytes());
         }
@@ -106,6 +118,18 @@ impl Tokenizer {
         Ok(Self(Arc::new(Inner { kind, json, config, vocab_size, eos, bos })))
     }
 
+    /// Encodes a text and decodes it: where parts of the file contradict one another, the tokenizers crate panics here
+    /// and not in the middle of a run.
+    fn try_out(&self) {
+        let Kind::HuggingFace { tokenizer, .. } = &self.0.kind else { return };
+        for special in [false, true] {
+            // A text that it cannot express is an error when it comes.
+            if let Ok(encoding) = tokenizer.encode_fast(TRIAL, special) {
+                let _ = tokenizer.decode(encoding.get_ids(), true);
+            }
+        }
+    }
+
     /// The ids of a text, without any token that the text does not have. Special tokens that stand in it are
     /// recognised, as Hugging Face's tokenizers do.
     ///
@@ -125,8 +149,8 @@ impl Tokenizer {
             Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Kind::HuggingFace { tokenizer, words, .. } => {
                 let whole = || Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec());
-                let by_words = words.as_ref().and_then(|words| words.encode(tokenizer, known, text));
-                by_words.unwrap_or_else(whole).map_err(|error| DataError::Encode { reason: error.to_string() })
+                let mut by_words = || words.as_ref().and_then(|words| words.encode(tokenizer, known, text));
+                outcome(guarded(|| by_words().unwrap_or_else(whole)))
             }
         }
     }
@@ -139,8 +163,7 @@ impl Tokenizer {
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let ids = self.encode(text)?;
         let Kind::HuggingFace { tokenizer, .. } = &self.0.kind else { return Ok(ids) };
-        let whole =
-            tokenizer.encode_fast(text, true).map_err(|error| DataError::Encode { reason: error.to_string() })?;
+        let whole = outcome(guarded(|| tokenizer.encode_fast(text, true)))?;
         let added = whole.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
         let added = added.min(whole.len().saturating_sub(ids.len())); // the text may begin with special tokens of its own
         Ok([&whole.get_ids()[..added], &ids].concat())
@@ -223,7 +246,9 @@ impl Tokenizer {
         match &self.0.kind {
             Kind::Bytes => String::new(),
             // Decoders fail on nothing that a vocabulary can hold; what they refuse has no text.
-            Kind::HuggingFace { tokenizer, .. } => tokenizer.decode(ids, true).unwrap_or_default(),
+            Kind::HuggingFace { tokenizer, .. } => {
+                guarded(|| tokenizer.decode(ids, true).unwrap_or_default()).unwrap_or_default()
+            }
         }
     }
 
@@ -261,6 +286,16 @@ impl fmt::Debug for Tokenizer {
         let kind = if self.is_bytes() { "bytes" } else { TOKENIZER_FILE };
         write!(f, "Tokenizer({kind}, {} ids)", self.vocab_size())
     }
+}
+
+/// What encoding gave; none where it panicked.
+fn outcome<T>(encoded: Option<tokenizers::Result<T>>) -> Result<T, DataError> {
+    let reason = match encoded {
+        Some(Ok(encoded)) => return Ok(encoded),
+        Some(Err(error)) => error.to_string(),
+        None => "a text on which it fails; use another tokenizer.json".into(),
+    };
+    Err(DataError::Encode { reason })
 }
 
 /// The text of a file, none where there is no such file.

@@ -16,33 +16,42 @@ pub struct Fault {
     file: String,
     place: String,
     what: String,
+    /// What was done about it.
+    #[serde(default)]
+    outcome: String,
 }
 
 impl Fault {
     /// At a byte of the (unpacked) file, from 0.
-    pub(super) fn at_byte(path: &Path, offset: u64, what: impl Into<String>) -> Self {
-        Self::new(path, format!("byte {offset}"), what)
+    pub(super) fn at_byte(path: &Path, offset: u64, what: impl Into<String>, outcome: &str) -> Self {
+        Self::new(path, format!("byte {offset}"), what, outcome)
     }
 
     /// At a line, from 1.
     pub(super) fn at_line(path: &Path, line: u64, what: impl Into<String>) -> Self {
-        Self::new(path, format!("line {line}"), what)
+        Self::new(path, format!("line {line}"), what, "left out")
     }
 
     /// At a row of a table, from 1.
-    pub(super) fn at_row(path: &Path, row: u64, what: impl Into<String>) -> Self {
-        Self::new(path, format!("row {row}"), what)
+    pub(super) fn at_row(path: &Path, row: u64, what: impl Into<String>, outcome: &str) -> Self {
+        Self::new(path, format!("row {row}"), what, outcome)
     }
 
-    fn new(path: &Path, place: String, what: impl Into<String>) -> Self {
+    fn new(path: &Path, place: String, what: impl Into<String>, outcome: &str) -> Self {
         let what = what.into().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { file: path.display().to_string(), place, what }
+        Self { file: path.display().to_string(), place, what, outcome: outcome.into() }
+    }
+
+    /// The fault as an error, where it is not to be passed over: nothing is done about it then.
+    pub(crate) fn strict(self) -> DataError {
+        DataError::Fault { fault: Self { outcome: String::new(), ..self }.to_string() }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.file, self.place, self.what)
+        write!(f, "{}: {}: {}", self.file, self.place, self.what)?;
+        if self.outcome.is_empty() { Ok(()) } else { write!(f, "; {}", self.outcome) }
     }
 }
 
@@ -62,7 +71,7 @@ impl Faults {
     /// The fault itself if `strict`.
     pub(crate) fn add(&mut self, fault: Fault, strict: bool) -> Result<(), DataError> {
         if strict {
-            return Err(DataError::Fault { fault: fault.to_string() });
+            return Err(fault.strict());
         }
         self.count += 1;
         if self.first.len() < SHOWN {

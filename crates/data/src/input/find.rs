@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Packing;
 use crate::DataError;
-use crate::prepared::INDEX_FILE;
+use crate::prepared::{INDEX_FILE, is_unfinished};
 
 /// How a file holds text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub(crate) enum Inputs {
 /// The files that paths, folders and patterns stand for, in their order; those of a folder or pattern by name.
 ///
 /// # Errors
-/// A path that is missing or no file, a folder or pattern without files, text beside shards.
+/// A path that is missing or no file, a folder or pattern without files, a folder in which a preparation is not finished,
+/// text beside shards.
 pub(crate) fn find(paths: &[PathBuf]) -> Result<Inputs, DataError> {
     if let [folder] = paths
         && folder.join(INDEX_FILE).is_file()
@@ -118,6 +119,9 @@ fn expand_pattern(pattern: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataEr
 
 /// The files of a folder and of those inside that have the name of a format, sorted; hidden ones are left out.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    if is_unfinished(folder) {
+        return Err(DataError::Unfinished { path: folder.into() });
+    }
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut entries = entries.map_err(|reason| DataError::unreadable(folder, reason))?;
     entries.sort_by_key(fs::DirEntry::file_name);

@@ -28,17 +28,19 @@ pub(super) fn read(source: &mut dyn Read, path: &Path, field: &str, take: Take) 
             return;
         }
         offset += line.len() as u64;
+        // Some editors put a mark of the byte order in front of a file.
+        let object = line.strip_prefix("\u{feff}".as_bytes()).filter(|_| number == 1).unwrap_or(&line);
         let too_long = line.len() as u64 == LONGEST_LINE && line.last() != Some(&b'\n');
         let go_on = if too_long {
-            let what = format!("expected at most {LONGEST_LINE} bytes, got more; left out");
+            let what = format!("expected at most {LONGEST_LINE} bytes, got more");
             let passed = source.skip_until(b'\n');
             offset += passed.as_ref().map_or(0, |count| *count as u64);
             take(Item::Fault(Fault::at_line(path, number, what)))
                 && passed.map_err(|error| take(cut_off(path, &error, offset))).is_ok()
-        } else if line.trim_ascii().is_empty() {
+        } else if object.trim_ascii().is_empty() {
             true
         } else {
-            match document(line.trim_ascii_end(), field) {
+            match document(object.trim_ascii_end(), field) {
                 Ok(text) => take_document(&text, take),
                 Err(what) => take(Item::Fault(Fault::at_line(path, number, what))),
             }
@@ -52,18 +54,16 @@ pub(super) fn read(source: &mut dyn Read, path: &Path, field: &str, take: Take) 
 /// The document of a line, or what is wrong with it.
 fn document(line: &[u8], field: &str) -> Result<String, String> {
     if let Err(error) = std::str::from_utf8(line) {
-        return Err(format!("expected UTF-8, got another byte at column {}; left out", error.valid_up_to() + 1));
+        return Err(format!("expected UTF-8, got another byte at column {}", error.valid_up_to() + 1));
     }
     let mut json = serde_json::Deserializer::from_slice(line);
     let found = Field(field).deserialize(&mut json).and_then(|found| json.end().map(|()| found));
     match found {
         Ok(Some(Value::String(text))) => Ok(text),
-        Ok(Some(other)) => Err(format!("expected a string in field {field:?}, got {}; left out", kind(&other))),
-        Ok(None) => Err(format!("expected a field {field:?}, got an object without it; left out")),
+        Ok(Some(other)) => Err(format!("expected a string in field {field:?}, got {}", kind(&other))),
+        Ok(None) => Err(format!("expected a field {field:?}, got an object without it")),
         // Every line is a line 1 to the parser.
-        Err(error) => {
-            Err(format!("expected an object in JSON, got: {error}; left out").replace("line 1 column", "column"))
-        }
+        Err(error) => Err(format!("expected an object in JSON, got: {error}").replace("line 1 column", "column")),
     }
 }
 

@@ -5,11 +5,14 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{Counted, InputFile};
+
+/// The first byte of a gzip member.
+const GZIP_MAGIC: u8 = 0x1f;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ impl Packing {
     pub(super) fn unpack<'a>(self, packed: impl BufRead + 'a) -> Box<dyn Read + 'a> {
         match self {
             Self::None => Box::new(packed),
-            Self::Gzip => Box::new(MultiGzDecoder::new(packed)),
+            Self::Gzip => Box::new(Gzip { member: Some(GzDecoder::new(packed)) }),
             Self::Zstd => Box::new(Zstd { source: packed, frame: FrameDecoder::new(), within: false }),
         }
     }
@@ -39,6 +42,29 @@ pub(super) fn unpack_to_file(file: File, input: &InputFile, read: &Arc<AtomicU64
     let counted = BufReader::new(Counted { file, read: Arc::clone(read) });
     io::copy(&mut input.packing.unpack(counted), &mut unpacked)?;
     Ok(unpacked)
+}
+
+/// A gzip file: members one after the other.
+struct Gzip<R: BufRead> {
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            // The member is whole: the file ends, or another one follows.
+            match member.get_mut().fill_buf()?.first() {
+                None => break,
+                Some(&GZIP_MAGIC) => self.member = self.member.take().map(|whole| GzDecoder::new(whole.into_inner())),
+                Some(_) => return Err(io::Error::other("bytes that are not gzip's, behind a complete member")),
+            }
+        }
+        Ok(0)
+    }
 }
 
 /// A zstd file: frames one after the other.

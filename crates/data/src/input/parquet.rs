@@ -1,7 +1,7 @@
 //! Parquet files: the texts of one column, row by row.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,14 +16,15 @@ use parquet::file::serialized_reader::{SerializedFileReader, SerializedPageReade
 
 use super::{Fault, InputFile, Item, Packing, Take, take_document};
 use crate::DataError;
+use crate::guarded;
 
 /// Rows that are read at once.
 const ROWS: usize = 256;
 /// A page unpacks to at most so much.
 const MOST_PAGE: u64 = 1 << 30;
 
-/// Reads the documents of column `field`. Null is no document; what cannot be read is a fault, and the rest of its row
-/// group is left out.
+/// Reads the documents of column `field`. Null is a fault; what cannot be read is one too, and the rest of its row group
+/// is left out.
 ///
 /// # Errors
 /// A readable file without such a column of texts.
@@ -35,14 +36,11 @@ pub(super) fn read(
     take: Take,
 ) -> Result<(), DataError> {
     let path = &input.path;
-    let broken = |row, error: &dyn std::fmt::Display| {
-        Item::Fault(Fault::at_row(path, row, format!("expected a Parquet file, got: {error}; the rest is left out")))
-    };
     let opened = guarded(|| SerializedFileReader::new(file.try_clone()?));
     let (reader, file) = match opened {
         Ok(reader) => (reader, Arc::new(file)),
         Err(error) => {
-            take(broken(0, &error));
+            take(broken(path, 0, &error, "the file is left out"));
             return Ok(());
         }
     };
@@ -53,37 +51,64 @@ pub(super) fn read(
     for group in 0..groups {
         let metadata = reader.metadata().row_group(group);
         let rows = metadata.num_rows().max(0) as u64;
-        let chunk = metadata.column(column);
-        let mut texts = Ok(());
-        let opened = guarded(|| open(&file, chunk, rows as usize));
-        match opened {
-            Ok(mut column) => loop {
-                match guarded(|| next(&mut column)) {
-                    Ok((0, _)) => break,
-                    Ok((rows, values)) => {
-                        row += rows as u64;
-                        if !take_values(&values, input, row, take) {
-                            return Ok(());
-                        }
-                    }
-                    Err(error) => {
-                        texts = Err(error);
-                        break;
-                    }
-                }
-            },
-            Err(error) => texts = Err(error),
+        if !read_group(&file, metadata.column(column), rows, input, field, row, take) {
+            break;
         }
-        if let Err(error) = texts
-            && !take(broken(row + 1, &error))
-        {
-            return Ok(());
-        }
+        // A count that lies is far from overflow.
+        row = row.saturating_add(rows).min(u64::MAX / 2);
         if input.packing == Packing::None {
             read.fetch_add(input.bytes / groups.max(1) as u64, Ordering::Relaxed);
         }
     }
     Ok(())
+}
+
+/// Reads the `rows` rows of a group, which stand behind row `row`; whether to go on.
+fn read_group(
+    file: &Arc<File>,
+    chunk: &ColumnChunkMetaData,
+    rows: u64,
+    input: &InputFile,
+    field: &str,
+    mut row: u64,
+    take: Take,
+) -> bool {
+    const REST: &str = "the rest of its row group is left out";
+    let path = &input.path;
+    if let Some(codec) = unknown_codec(chunk) {
+        let what = format!("expected texts packed by snappy, gzip or zstd, or not packed, got {codec}");
+        return take(Item::Fault(Fault::at_row(path, row + 1, what, "its row group is left out")));
+    }
+    let mut column = match guarded(|| open(file, chunk, rows as usize)) {
+        Ok(column) => column,
+        Err(error) => return take(broken(path, row + 1, &error, REST)),
+    };
+    let whole = chunk.column_descr().max_def_level();
+    loop {
+        match guarded(|| next(&mut column, whole)) {
+            Ok(texts) if texts.is_empty() => return true,
+            Ok(texts) => {
+                if !take_texts(&texts, input, field, row, take) {
+                    return false;
+                }
+                row += texts.len() as u64;
+            }
+            Err(error) => return take(broken(path, row + 1, &error, REST)),
+        }
+    }
+}
+
+fn broken(path: &Path, row: u64, error: &ParquetError, outcome: &str) -> Item {
+    Item::Fault(Fault::at_row(path, row, format!("expected a Parquet file, got: {error}"), outcome))
+}
+
+/// How a column is packed, where that cannot be read.
+fn unknown_codec(chunk: &ColumnChunkMetaData) -> Option<String> {
+    match chunk.compression() {
+        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => None,
+        // Without the level.
+        other => format!("{other:?}").split('(').next().map(str::to_owned),
+    }
 }
 
 type Column = ColumnReaderImpl<ByteArrayType>;
@@ -122,30 +147,34 @@ fn open(file: &Arc<File>, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Co
     Ok(get_typed_column_reader(column))
 }
 
-/// The next rows: how many, and the values that are not null.
-fn next(column: &mut Column) -> Result<(usize, Vec<ByteArray>)> {
+/// The texts of the next rows, none for null.
+fn next(column: &mut Column, whole: i16) -> Result<Vec<Option<ByteArray>>> {
     let (mut levels, mut values) = (Vec::new(), Vec::new());
     let (rows, _, _) = column.read_records(ROWS, Some(&mut levels), None, &mut values)?;
-    Ok((rows, values))
+    let mut values = values.into_iter();
+    // A column without nulls has no levels.
+    let texts: Vec<_> = match levels.is_empty() {
+        true => values.map(Some).collect(),
+        false => levels.iter().map(|level| if *level == whole { values.next() } else { None }).collect(),
+    };
+    if texts.len() == rows { Ok(texts) } else { Err(ParquetError::General("fewer values than rows".into())) }
 }
 
-/// Hands texts on that end at row `row`; whether to go on.
-fn take_values(values: &[ByteArray], input: &InputFile, row: u64, take: Take) -> bool {
-    values.iter().all(|value| match std::str::from_utf8(value.data()) {
-        Ok(text) => take_document(text, take),
-        Err(error) => {
-            let what = format!(
-                "expected UTF-8, got another byte at {} of a text up to this row; left out",
-                error.valid_up_to()
-            );
-            take(Item::Fault(Fault::at_row(&input.path, row, what)))
-        }
+/// Hands texts on that stand behind row `row`; whether to go on.
+fn take_texts(texts: &[Option<ByteArray>], input: &InputFile, field: &str, row: u64, take: Take) -> bool {
+    (row + 1..).zip(texts).all(|(row, text)| {
+        let what = match text.as_ref().map(|text| std::str::from_utf8(text.data())) {
+            Some(Ok(text)) => return take_document(text, take),
+            Some(Err(error)) => format!("expected UTF-8, got another byte at {} of the text", error.valid_up_to()),
+            None => format!("expected a text in column {field:?}, got null"),
+        };
+        take(Item::Fault(Fault::at_row(&input.path, row, what, "left out")))
     })
 }
 
 /// Runs a part of the Parquet crate, which panics on some files that lie.
 fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(ParquetError::General("contradicting contents".into())))
+    guarded::guarded(run).unwrap_or_else(|| Err(ParquetError::General("contradicting contents".into())))
 }
 
 /// Pages whose contents are packed by zstd.

@@ -57,8 +57,8 @@ fn take_piece(bytes: &[u8], start: u64, path: &Path, last: bool, take: Take) -> 
         offset += chunk.valid().len() as u64;
         if !chunk.invalid().is_empty() {
             text.push(char::REPLACEMENT_CHARACTER);
-            let what = format!("expected UTF-8, got byte {:#04x}; replaced by U+FFFD", chunk.invalid()[0]);
-            if !take(Item::Fault(Fault::at_byte(path, offset, what))) {
+            let what = format!("expected UTF-8, got byte {:#04x}", chunk.invalid()[0]);
+            if !take(Item::Fault(Fault::at_byte(path, offset, what, "replaced by U+FFFD"))) {
                 return false;
             }
             offset += chunk.invalid().len() as u64;

@@ -1,6 +1,7 @@
 //! The folder that data are prepared in: a lock, complete shards, how far they go, and at last the index.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -8,13 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataEvent, DataWatch, WhenInUse};
-use crate::DataError;
-use crate::prepared::{FORMAT_VERSION, INDEX_FILE, Index, read_json};
+use super::{DataEvent, DataWatch, Owner};
+use crate::prepared::{FORMAT_VERSION, INDEX_FILE, Index, LOCK_FILE, PROGRESS_FILE, is_shard_name, read_json};
+use crate::{DataError, Shards, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 
-/// How far a preparation came, until it is done.
-const PROGRESS_FILE: &str = "progress.json";
-const LOCK_FILE: &str = "lock";
 /// A shard or file that grows.
 const PARTIAL_FILE: &str = ".partial";
 
@@ -43,23 +41,26 @@ struct Progress {
 /// A folder that this process has locked.
 pub(super) struct Folder {
     path: PathBuf,
+    owner: Owner,
     _lock: File,
 }
 
 impl Folder {
     /// Makes the folder if need be, and locks it.
-    pub(super) fn lock(path: &Path, when_in_use: WhenInUse, watch: DataWatch) -> Result<Self, DataError> {
+    pub(super) fn lock(path: &Path, owner: Owner, watch: DataWatch) -> Result<Self, DataError> {
         fs::create_dir_all(path).map_err(DataError::unwritable(path))?;
-        require_data(path)?;
+        if owner == Owner::User {
+            require_data(path)?;
+        }
         let lock = path.join(LOCK_FILE);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
         let file = file.map_err(DataError::unwritable(&lock))?;
         let mut told = false;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { path: path.into(), _lock: file }),
+                Ok(()) => return Ok(Self { path: path.into(), owner, _lock: file }),
                 Err(TryLockError::Error(reason)) => return Err(DataError::Unwritable { path: lock, reason }),
-                Err(TryLockError::WouldBlock) if when_in_use == WhenInUse::Refuse => {
+                Err(TryLockError::WouldBlock) if owner == Owner::User => {
                     return Err(DataError::InUse { path: path.into() });
                 }
                 Err(TryLockError::WouldBlock) => {}
@@ -79,8 +80,31 @@ impl Folder {
         }
     }
 
-    /// How far the preparation is that `new` begins.
-    pub(super) fn state(&self, new: &Index) -> Result<State, DataError> {
+    /// How far the preparation is that `new` begins. Where shards of it are missing or damaged, it begins anew.
+    pub(super) fn state(&self, new: &Index, watch: DataWatch) -> Result<State, DataError> {
+        match self.found(new) {
+            Ok(State::Begun(position, index)) if index.shards.is_empty() => return Ok(State::Begun(position, index)),
+            Ok(state) => {
+                let (State::Begun(_, index) | State::Done(index)) = &state;
+                if self.check(index, new).is_ok() {
+                    return Ok(state);
+                }
+            }
+            // An entry of the cache is named by what it is to hold: anything else in it is damage.
+            Err(_) if self.owner == Owner::Cache => {}
+            Err(fault) => return Err(fault),
+        }
+        let path = self.path.display();
+        let notice = format!("{path}: prepared data that are missing or damaged: preparing them again");
+        if watch(DataEvent::Notice(&notice)).is_break() {
+            return Err(DataError::Stopped);
+        }
+        self.clear()?;
+        Ok(State::Begun(Position::default(), new.clone()))
+    }
+
+    /// How far it is by what is written down.
+    fn found(&self, new: &Index) -> Result<State, DataError> {
         let other = || DataError::OtherData { path: self.path.clone(), got: "other data or other settings".into() };
         if let Some(index) = Index::read(&self.path)? {
             return if index.source == new.source { Ok(State::Done(index)) } else { Err(other()) };
@@ -92,6 +116,38 @@ impl Folder {
             }
             Some(_) => Err(other()),
         }
+    }
+
+    /// Checks that every shard is there, as long as the index and its own header say.
+    fn check(&self, index: &Index, new: &Index) -> Result<(), DataError> {
+        if index.vocab_size != new.vocab_size {
+            let reason = format!("vocab_size {} in place of {}", index.vocab_size, new.vocab_size);
+            return Err(Index::fault(&self.path, reason));
+        }
+        let files = index.files(&self.path)?;
+        let counts = files.iter().map(|file| Shards::count_in(file)).collect::<Result<Vec<_>, _>>()?;
+        index.check_counts(&self.path, counts.into_iter())
+    }
+
+    /// Removes everything but the lock; the index goes first, so that no kill leaves it beside less than it says.
+    fn clear(&self) -> Result<(), DataError> {
+        let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut entries = entries.map_err(|reason| DataError::unreadable(&self.path, reason))?;
+        entries.retain(|entry| entry.file_name() != LOCK_FILE);
+        entries.sort_by_key(|entry| entry.file_name() != INDEX_FILE);
+        for entry in entries {
+            let path = entry.path();
+            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(DataError::unwritable(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files that are not there as they are to be.
+    pub(super) fn restore(&self, files: &[(&str, &str)]) -> Result<(), DataError> {
+        let damaged = |name: &str, text: &str| fs::read(self.path(name)).ok().as_deref() != Some(text.as_bytes());
+        files.iter().filter(|(name, text)| damaged(name, text)).try_for_each(|(name, text)| self.write(name, text))
     }
 
     /// Where a file grows.
@@ -143,16 +199,19 @@ fn json(value: &impl Serialize) -> String {
 
 /// Checks that the folder has nothing in it, or prepared data, whole or begun.
 fn require_data(path: &Path) -> Result<(), DataError> {
-    let names = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-    let names: Vec<_> = names.map_err(|reason| DataError::unreadable(path, reason))?;
-    let known = |name: &&std::ffi::OsString| {
-        [INDEX_FILE, PROGRESS_FILE, LOCK_FILE, PARTIAL_FILE].iter().any(|known| *known == **name)
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|reason| DataError::unreadable(path, reason))?;
+    let is_any = |name: &OsStr, of: &[&str]| of.iter().any(|known| name == *known);
+    // Without these, a tokenizer or a shard is somebody else's. A kill before the first shard is complete leaves the lock.
+    let begun = entries.iter().any(|entry| is_any(&entry.file_name(), &[INDEX_FILE, PROGRESS_FILE, LOCK_FILE]));
+    let known = |entry: &&DirEntry| {
+        let name = entry.file_name();
+        let part = || is_shard_name(&name) || is_any(&name, &[TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]);
+        let file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
+        file && (is_any(&name, &[INDEX_FILE, PROGRESS_FILE, LOCK_FILE, PARTIAL_FILE]) || begun && part())
     };
-    match names.iter().find(|name| !known(name)) {
-        // A kill before the first shard is complete leaves the lock.
-        Some(other) if !names.iter().any(|name| name == LOCK_FILE) => {
-            Err(DataError::OtherData { path: path.into(), got: format!("{other:?}") })
-        }
-        _ => Ok(()),
+    match entries.iter().find(|entry| !known(entry)) {
+        None => Ok(()),
+        Some(other) => Err(DataError::OtherData { path: path.into(), got: format!("{:?}", other.file_name()) }),
     }
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::folder::{Folder, Position};
 use super::{DataEvent, DataWatch, MOST_SHARD_TOKENS, PrepareOptions};
 use crate::input::{Fault, Item, Piece};
-use crate::prepared::{Index, ShardEntry};
+use crate::prepared::{Index, ShardEntry, shard_name};
 use crate::shards::{ShardWriter, Width};
 use crate::source::Source;
 use crate::tokenizer::Encoder;
@@ -146,7 +146,7 @@ impl Writer<'_> {
 
     fn finish_shard(&mut self) -> Result<(), DataError> {
         let Some(shard) = self.shard.take() else { return Ok(()) };
-        let file = format!("tokens-{:06}.bin", self.index.shards.len());
+        let file = shard_name(self.index.shards.len());
         let tokens = shard.count();
         if tokens == 0 {
             return Ok(());

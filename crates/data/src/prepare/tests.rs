@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::*;
-use crate::input::{PIECE_BYTES, TEXT_FIELD};
+use crate::input::{Inputs, PIECE_BYTES, TEXT_FIELD, find};
 use crate::prepared::Prepared;
 use crate::{INDEX_FILE, train_bpe};
 
@@ -165,7 +165,6 @@ fn a_stopped_preparation_ends_in_the_same_bytes() {
     };
     assert!(without_partial(contents(&broken)) == without_partial(contents(&whole)));
     // All is done: nothing is read again.
-    fs::remove_file(broken.join("tokens-000001.bin")).unwrap();
     assert_eq!(prepare(&source, &options, &broken, &mut |_| panic!("nothing left to do")).unwrap(), index);
 }
 
@@ -190,6 +189,138 @@ fn folders_that_hold_something_else_are_left_alone() {
     assert!(fault(&out).contains("in use by another process"));
 }
 
+/// A lock, which run folders have too, excuses nothing.
+#[test]
+fn a_run_folder_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(&path, "some text").unwrap();
+    let source = Source::files(&[path], TEXT_FIELD).unwrap();
+    for (names, got) in [
+        (&["lock", "tokenizer.json", "run.toml"][..], "run.toml"),
+        (&["lock", "tokenizer.json", "config.json"], "config.json"),
+        (&["lock", "tokens-1.bin"], "tokens-1.bin"),
+        (&["tokenizer.json"], "tokenizer.json"),
+        (&["tokens-000000.bin"], "tokens-000000.bin"),
+        (&["lock", ".partial/"], ".partial"),
+    ] {
+        let out = folder.path().join(got);
+        fs::create_dir(&out).unwrap();
+        for name in names {
+            match name.strip_suffix('/') {
+                Some(name) => fs::create_dir(out.join(name)).unwrap(),
+                None => fs::write(out.join(name), "theirs").unwrap(),
+            }
+        }
+        let fault = prepare(&source, &options(Tokenizer::bytes(), 100), &out, &mut quiet).unwrap_err().to_string();
+        let expected = "expected an empty folder or one where the same data were begun, got ";
+        assert!(fault.contains(&format!("{expected}{got:?}")), "{fault}");
+        assert_eq!(fs::read_dir(&out).unwrap().count(), names.len(), "{got}");
+        let file = names.iter().find(|name| !name.ends_with('/')).unwrap();
+        assert_eq!(fs::read_to_string(out.join(file)).unwrap(), "theirs");
+    }
+}
+
+/// Three shards of a text, each of a line of its own as a document.
+fn three_shards(folder: &Path) -> (Source, PrepareOptions) {
+    let path = folder.join("lines.jsonl");
+    fs::write(&path, "{\"text\": \"three times eight\"}\n".repeat(3)).unwrap();
+    (Source::files(&[path], TEXT_FIELD).unwrap(), options(Tokenizer::bytes(), 10))
+}
+
+/// Damage to what is prepared, by name.
+type Damage = fn(&Path);
+const DAMAGE: [(&str, Damage); 6] = [
+    ("shard gone", |folder| fs::remove_file(folder.join("tokens-000001.bin")).unwrap()),
+    ("shard cut", |folder| fs::write(folder.join("tokens-000002.bin"), [0; 9]).unwrap()),
+    ("other shard", |folder| {
+        let longer = fs::read(folder.join("tokens-000000.bin")).unwrap();
+        let header = [20_240_520, 1, 1].map(i32::to_le_bytes).concat();
+        fs::write(folder.join("tokens-000000.bin"), [&header, &longer[12..1026]].concat()).unwrap();
+    }),
+    ("tokenizer gone", |folder| fs::remove_file(folder.join("tokenizer.json")).unwrap()),
+    ("tokenizer cut", |folder| fs::write(folder.join("tokenizer.json"), "{").unwrap()),
+    ("lock gone", |folder| fs::remove_file(folder.join("lock")).unwrap()),
+];
+
+#[test]
+fn what_is_damaged_is_prepared_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, options) = three_shards(folder.path());
+    let out = folder.path().join("out");
+    let index = prepare(&source, &options, &out, &mut quiet).unwrap();
+    assert_eq!(index.shards.len(), 3);
+    let whole = contents(&out);
+    for (name, damage) in DAMAGE {
+        damage(&out);
+        assert_eq!(prepare(&source, &options, &out, &mut quiet).unwrap(), index, "{name}");
+        assert!(contents(&out) == whole, "{name}");
+    }
+    // Also of a part: progress is only as good as its shards.
+    let progress = serde_json::json!({ "format_version": 1, "position": { "part": 0, "pieces": 3 }, "index": index });
+    fs::write(out.join("progress.json"), progress.to_string()).unwrap();
+    fs::remove_file(out.join(INDEX_FILE)).unwrap();
+    fs::remove_file(out.join("tokens-000000.bin")).unwrap();
+    prepare(&source, &options, &out, &mut quiet).unwrap();
+    assert!(contents(&out) == whole);
+    // An index that is not one may be anybody's.
+    fs::write(out.join(INDEX_FILE), "{").unwrap();
+    let fault = prepare(&source, &options, &out, &mut quiet).unwrap_err().to_string();
+    assert!(fault.contains("index.json: expected an index of prepared data") && fault.contains("again"), "{fault}");
+}
+
+#[test]
+fn a_damaged_cache_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, options) = three_shards(folder.path());
+    let out = folder.path().join("entry");
+    let cached = || prepare_in(&source, &options, begin(&source, &options).unwrap(), &out, Owner::Cache, &mut quiet);
+    let index = cached().unwrap();
+    let whole = contents(&out);
+    let of_the_cache: [(&str, Damage); 3] = [
+        ("index cut", |folder| fs::write(folder.join(INDEX_FILE), "{").unwrap()),
+        ("index gone", |folder| fs::remove_file(folder.join(INDEX_FILE)).unwrap()),
+        ("something else", |folder| {
+            fs::remove_file(folder.join("lock")).unwrap();
+            fs::write(folder.join(INDEX_FILE), "{}").unwrap();
+            fs::write(folder.join("notes.txt"), "x").unwrap();
+        }),
+    ];
+    for (name, damage) in DAMAGE.into_iter().chain(of_the_cache) {
+        damage(&out);
+        assert_eq!(cached().unwrap(), index, "{name}");
+        assert!(contents(&out) == whole, "{name}");
+    }
+}
+
+/// What a kill leaves is no data.
+#[test]
+fn a_part_of_a_preparation_is_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, options) = three_shards(folder.path());
+    let out = folder.path().join("out");
+    let refused = |what: &str| {
+        for path in [out.clone(), folder.path().into()] {
+            let fault = find(&[path]).unwrap_err().to_string();
+            let expected = "out: expected prepared data, got a preparation that is not finished; run the same";
+            assert!(fault.contains(expected), "{what}: {fault}");
+        }
+    };
+    prepare(&source, &options, &out, &mut quiet).unwrap();
+    fs::remove_file(folder.path().join("lines.jsonl")).unwrap();
+    assert!(matches!(find(std::slice::from_ref(&out)).unwrap(), Inputs::Prepared(_)));
+    fs::remove_file(out.join(INDEX_FILE)).unwrap();
+    refused("without an index");
+    fs::remove_file(out.join("tokenizer.json")).unwrap();
+    refused("with a lock");
+    fs::rename(out.join("lock"), out.join("progress.json")).unwrap();
+    refused("with progress");
+    // Shards of somebody else.
+    fs::remove_file(out.join("progress.json")).unwrap();
+    fs::remove_file(out.join("tokenizer_config.json")).unwrap();
+    assert!(matches!(find(&[out]).unwrap(), Inputs::Shards(shards) if shards.len() == 3));
+}
+
 #[test]
 fn faults_are_errors_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -200,10 +331,13 @@ fn faults_are_errors_where_that_is_asked_for() {
     let out = folder.path().join("out");
     let fault = prepare(&source, &strict, &out, &mut quiet).unwrap_err().to_string();
     assert!(fault.contains("lines.jsonl: line 2: ") && fault.ends_with("(--strict)"), "{fault}");
+    // Nothing is left out.
+    assert!(!fault.contains("left out"), "{fault}");
     let index = prepare(&source, &options(Tokenizer::bytes(), 100), &out, &mut quiet).unwrap();
     assert_eq!(index.faults.lines().len(), 1);
     // Also where it was passed over before.
-    assert!(matches!(prepare(&source, &strict, &out, &mut quiet), Err(DataError::Fault { .. })));
+    assert_eq!(prepare(&source, &strict, &out, &mut quiet).unwrap_err().to_string(), fault);
+    assert!(index.faults.lines()[0].ends_with("; left out"));
     fs::write(&path, "broken\n\n").unwrap();
     let source = Source::files(std::slice::from_ref(&path), TEXT_FIELD).unwrap();
     let fault = prepare(&source, &options(Tokenizer::bytes(), 100), &folder.path().join("none"), &mut quiet);

@@ -79,6 +79,8 @@ fn small_vocabularies_and_empty_texts() {
     };
     let fault = train(&["abab"], 256).unwrap_err().to_string();
     assert_eq!(fault, "vocab: expected at least 257 (256 bytes and <|endoftext|>) for a BPE, got 256");
+    let fault = train(&["abab"], 2_000_000_000).unwrap_err().to_string();
+    assert_eq!(fault, "vocab: expected at most 16777216 for a BPE, got 2000000000");
     for texts in [&["abab"][..], &[""], &[]] {
         let tokenizer = train(texts, 257).unwrap();
         assert_eq!(tokenizer.vocab_size(), 257);
@@ -162,6 +164,48 @@ fn what_is_no_tokenizer_is_refused_in_one_line() {
     fault(br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}}"#);
     let whole = fs::read(golden("byte-level.json")).unwrap();
     fault(&whole[..whole.len() / 2]);
+}
+
+/// Files that parse, and on whose contents the tokenizers crate panics.
+#[test]
+fn what_contradicts_itself_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(TOKENIZER_FILE);
+    let sequence = |id: &str| serde_json::json!({ "Sequence": { "id": id, "type_id": 0 } });
+    let template = |single: Value| {
+        let pair = [sequence("A"), sequence("B")];
+        serde_json::json!({ "type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": {} })
+    };
+    let special = serde_json::json!({ "SpecialToken": { "id": "[CLS]", "type_id": 0 } });
+    let replace = serde_json::json!({ "type": "Replace", "pattern": { "String": "" }, "content": "x" });
+    let precompiled = serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA" });
+    for (part, value) in [
+        ("/model/continuing_subword_prefix", "##".into()),
+        ("/normalizer", precompiled),
+        ("/normalizer", replace),
+        ("/post_processor", template(vec![special, sequence("A")].into())),
+        ("/post_processor", template(vec![sequence("B")].into())),
+        ("/pre_tokenizer", serde_json::json!({ "type": "FixedLength", "length": 0 })),
+    ] {
+        let mut json = json("byte-level.json");
+        *json.pointer_mut(part).unwrap() = value;
+        fs::write(&path, json.to_string()).unwrap();
+        let fault = Tokenizer::load(&path).unwrap_err().to_string();
+        assert!(fault.starts_with(&format!("{}: expected a tokenizer.json", path.display())), "{part}: {fault}");
+        assert!(!fault.contains('\n'), "{part}: {fault}");
+    }
+}
+
+/// Where the text that is tried at reading does not show it.
+#[test]
+fn a_panic_on_a_later_text_is_an_error() {
+    let mut json = json("byte-level.json");
+    json["pre_tokenizer"] = serde_json::json!({ "type": "FixedLength", "length": 0 });
+    let tokenizer = Tokenizer::parse_only(Path::new("FILE"), json.to_string(), None).unwrap();
+    let expected =
+        "text: expected what the tokenizer can express, got a text on which it fails; use another tokenizer.json";
+    assert_eq!(tokenizer.encode("a text").unwrap_err().to_string(), expected);
+    assert_eq!(tokenizer.encode_prompt("a text").unwrap_err().to_string(), expected);
 }
 
 proptest! {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -17,6 +18,8 @@ use crate::{DataError, cache};
 
 /// Entries of the smallest byte-level BPE: 256 bytes and the token that ends a document.
 pub const SMALLEST_BPE: usize = 257;
+/// Entries of the largest BPE: many times those of any that is published, and its tables still fit into memory.
+const LARGEST_BPE: usize = 1 << 24;
 /// A pair that occurs once is no pattern.
 const MIN_FREQUENCY: u64 = 2;
 /// Text that shows the words of any corpus.
@@ -27,6 +30,7 @@ const SAMPLE_BYTES: usize = 64 << 20;
 /// # Errors
 /// As [`train_bpe`]; texts that cannot be read, and none at all; [`DataError::Stopped`].
 pub fn bpe_of(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<Tokenizer, DataError> {
+    require_size(vocab_size)?;
     let of = SAMPLE_BYTES as u64;
     let action = "reading text for the tokenizer";
     let texts = source.sample(SAMPLE_BYTES, |done| watch(DataEvent::Progress { action, done, of }).is_continue())?;
@@ -38,10 +42,11 @@ pub fn bpe_of(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<To
 /// # Errors
 /// As there; a cache that cannot be written.
 pub fn cached_bpe(source: &Source, vocab_size: usize, watch: DataWatch) -> Result<Tokenizer, DataError> {
+    require_size(vocab_size)?;
     let mut key = Fingerprint::new("byte-level BPE, version 1");
     key.bytes(source.fingerprint()?.hex().as_bytes());
     key.number(vocab_size as u64);
-    let folder = cache::folder().join("tokenizers");
+    let folder = cache::folder()?.join("tokenizers");
     let path = folder.join(format!("{}.json", key.hex()));
     // What cannot be read is made again.
     if let Ok(known) = Tokenizer::load(&path) {
@@ -68,12 +73,9 @@ pub fn cached_bpe(source: &Source, vocab_size: usize, watch: DataWatch) -> Resul
 /// `<|endoftext|>` is id 0, and the bytes follow. The same texts give the same tokenizer, in whatever order they come.
 ///
 /// # Errors
-/// A `vocab_size` below [`SMALLEST_BPE`].
+/// A `vocab_size` below [`SMALLEST_BPE`] or beyond 2^24.
 pub fn train_bpe(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<Tokenizer, DataError> {
-    if vocab_size < SMALLEST_BPE {
-        let expected = format!("at least {SMALLEST_BPE} (256 bytes and {}) for a BPE", special::EOS);
-        return Err(DataError::Argument { name: "vocab", expected, got: vocab_size as u64 });
-    }
+    require_size(vocab_size)?;
     let alphabet: HashSet<char> = ByteLevel::alphabet().into_iter().collect();
     let mut trainer = BpeTrainer::builder()
         .show_progress(false)
@@ -84,10 +86,14 @@ pub fn train_bpe(texts: impl Iterator<Item = String> + Send, vocab_size: usize) 
         .build();
     let fault = |error: tokenizers::Error| DataError::Train { reason: error.to_string() };
     // A separator that stands in a text as such is one token and gives no merges.
+    let bytes = AtomicUsize::new(0);
     let pieces = |text: &str| {
+        bytes.fetch_add(text.len(), Ordering::Relaxed);
         Ok(text.split(special::EOS).flat_map(words::pieces).map(byte_level::characters).collect::<Vec<String>>())
     };
     trainer.feed(texts, pieces).map_err(fault)?;
+    // The trainer makes room for all entries at once; there are fewer merges than bytes.
+    trainer.vocab_size = vocab_size.min(SMALLEST_BPE + bytes.into_inner());
     let mut model = BPE::default();
     let special_tokens = trainer.train(&mut model).map_err(fault)?;
     let mut tokenizer = HuggingFace::new(model);
@@ -96,4 +102,13 @@ pub fn train_bpe(texts: impl Iterator<Item = String> + Send, vocab_size: usize) 
     tokenizer.add_special_tokens(special_tokens).map_err(fault)?;
     let json = tokenizer.to_string(true).map_err(fault)?;
     Tokenizer::parse(Path::new(TOKENIZER_FILE), json, None)
+}
+
+fn require_size(vocab_size: usize) -> Result<(), DataError> {
+    let expected = match vocab_size {
+        ..SMALLEST_BPE => format!("at least {SMALLEST_BPE} (256 bytes and {}) for a BPE", special::EOS),
+        SMALLEST_BPE..=LARGEST_BPE => return Ok(()),
+        _ => format!("at most {LARGEST_BPE} for a BPE"),
+    };
+    Err(DataError::Argument { name: "vocab", expected, got: vocab_size as u64 })
 }
