@@ -19,7 +19,7 @@ use crate::{
     profile::{Profile, StepProfile},
     run_folder::{MetricsFile, RunFolder, SamplesFile},
     settings::Settings,
-    state::{Identity, Point, restore, save},
+    state::{Identity, Point, damaged, restore, save},
 };
 
 /// Updates in a row that a run may skip because their gradient norm is not finite, a loss scale above 1 not being why.
@@ -106,7 +106,11 @@ pub async fn pretrain(
     drop(parameters);
     let (done, best) = match rest {
         Some((optimizer, state)) => {
-            restore(&setup.program, &mut executor, optimizer)?;
+            let restored = restore(&setup.program, &mut executor, optimizer);
+            restored.map_err(|error| match &destination {
+                Destination::Resume(folder) => damaged(folder, state.step, error),
+                Destination::New(_) => error,
+            })?;
             (state.step, state.best)
         }
         None => (0, None),
