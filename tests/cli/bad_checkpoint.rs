@@ -183,5 +183,55 @@ fn a_damaged_newest_checkpoint_is_not_resumed_cpu() {
     let mut config = place.json(format!("{GOOD}/config.json"));
     config["rms_norm_eps"] = json!(0.5);
     refused("config.json", config.to_string().as_bytes(), &["step-000004", "model"]);
+    // Of another step than its folder says.
+    for step in [5, 1_u64 << 63] {
+        trainer = place.json(format!("{GOOD}/trainer.json"));
+        trainer["step"] = json!(step);
+        refused("trainer.json", trainer.to_string().as_bytes(), &["trainer.json", "step-000004", &step.to_string()]);
+    }
     place.run("pretrain --adapter cpu --resume run").succeeded();
+}
+
+/// The line of a damaged checkpoint says which folder to move, and after which step the run then goes on.
+#[test]
+fn a_damaged_newest_checkpoint_leaves_a_way_on_cpu() {
+    let place = Place::new();
+    place.train_tiny("run", "").succeeded();
+    let way_on = "; move run/checkpoints/step-000004 away to go on after step 2";
+    let resume = || place.run("pretrain --adapter cpu --resume run");
+    for file in ["config.json", "model.safetensors", "optimizer.safetensors", "trainer.json", "tokenizer.json"] {
+        let path = format!("{GOOD}/{file}");
+        let good = place.read(&path);
+        place.write(&path, &good[..good.len() / 2]);
+        resume().refused(&[file, way_on]);
+        if file != "tokenizer.json" {
+            fs::remove_file(place.path(&path)).unwrap();
+            resume().refused(&[file, way_on]);
+        }
+        place.write(&path, good);
+    }
+    // What is no folder is no checkpoint, and an empty one is a damaged one.
+    place.write("run/checkpoints/step-000009", "");
+    resume().succeeded();
+    fs::create_dir(place.path("run/checkpoints/step-000007")).unwrap();
+    resume().refused(&["config.json", "; move run/checkpoints/step-000007 away to go on after step 4"]);
+    fs::rename(place.path("run/checkpoints/step-000007"), place.path("moved")).unwrap();
+    resume().succeeded();
+    // Without an older one there is no such way.
+    fs::remove_dir_all(place.path("run/checkpoints/step-000002")).unwrap();
+    place.write(&format!("{GOOD}/trainer.json"), "{");
+    let stderr = resume().refused(&["trainer.json"]).stderr();
+    assert!(!stderr.contains("move "), "{stderr}");
+}
+
+/// A run that started from a checkpoint has its model in its own checkpoints, and sets up with the newest of them.
+#[test]
+fn a_damaged_checkpoint_of_a_run_with_model_from_leaves_a_way_on_cpu() {
+    let place = Place::new();
+    place.train_tiny("first", "--steps 1").succeeded();
+    let from = "--set model.from=first --set train.batch_size=2 --set train.seq_len=16 --set train.checkpoint_every=2";
+    place.run(&format!("pretrain --adapter cpu {from} --steps 4 --out run")).succeeded();
+    place.write(&format!("{GOOD}/config.json"), "{");
+    let parts = ["config.json", "; move run/checkpoints/step-000004 away to go on after step 2"];
+    place.run("pretrain --adapter cpu --resume run").refused(&parts);
 }

@@ -24,6 +24,7 @@ mod recipes;
 mod repl;
 mod report;
 mod resume;
+mod resume_refusals;
 mod run_folder;
 mod samples;
 mod schedule;

@@ -259,6 +259,30 @@ fn a_used_folder_is_refused_and_left_as_it_is_cpu() {
     place.train_tiny("empty", "").succeeded();
 }
 
+/// A place that cannot be a run's folder is told before any work, and nothing is left there.
+#[cfg(unix)]
+#[test]
+fn an_impossible_folder_is_refused_at_once_cpu() {
+    let place = Place::new();
+    place.write("book.txt", "all work and no play makes jack a dull boy. ".repeat(40));
+    std::os::unix::fs::symlink("nowhere", place.path("link")).unwrap();
+    let refused = |out: &str, parts: &[&str]| {
+        let stderr = place.train_tiny(out, "--data book.txt").refused(parts).stderr();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        place.write("study.toml", "[study]\nname = \"a\"\nseeds = [1]\n[[arm]]\nname = \"a\"\n");
+        let study = format!("study study.toml --adapter cpu --out {out}");
+        assert_eq!(place.run(&study).refused(parts).stderr().lines().count(), 1);
+    };
+    refused("tiny.toml", &["tiny.toml: expected a new or empty folder, got a file"]);
+    refused("tiny.toml/x/y", &["tiny.toml/x/y: expected a new or empty folder, got one below the file", "tiny.toml"]);
+    refused("link", &["link: expected a new or empty folder, got a link to nothing"]);
+    refused("link/x", &["link/x: expected a new or empty folder, got a link to nothing"]);
+    if cfg!(target_os = "linux") {
+        refused("/proc/run", &["cannot create /proc/run"]);
+    }
+    assert_eq!(place.list("."), ["book.txt", "link", "study.toml", "tiny.toml"]);
+}
+
 #[test]
 fn a_model_of_shards_has_no_tokenizer_and_no_evaluation_cpu() {
     let place = Place::new();

@@ -1,10 +1,10 @@
 //! Samples of what the model writes while it is trained.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::place::Place;
+use crate::{place::Place, resume::wait_for_rows};
 
 fn samples_of(place: &Place, run: &str) -> Vec<(u64, String)> {
     let text = String::from_utf8(place.read(format!("{run}/samples.jsonl"))).unwrap();
@@ -71,6 +71,34 @@ fn a_sample_that_a_kill_prevented_is_written_by_the_resumed_run_cpu() {
     fs::remove_dir_all(place.path("run/checkpoints/step-000004")).unwrap();
     place.run("pretrain --adapter cpu --resume run").succeeded();
     assert_eq!(samples_of(&place, "run"), whole);
+}
+
+/// A stop within a sample leaves a checkpoint of its step, and the run that goes on writes it first.
+#[cfg(unix)]
+#[test]
+fn a_sample_that_a_stop_interrupted_is_written_by_the_resumed_run_cpu() {
+    let place = Place::new();
+    // A sample of a hundred tokens, for much longer than it takes to send a signal.
+    let more = "--steps 4 --set train.sample_every=1 --set train.eval_every=0 --set train.checkpoint_every=0 \
+                --set train.batch_size=1 --set train.seq_len=512 --set model.max_position_embeddings=512 \
+                --set model.hidden_size=128 --set model.num_hidden_layers=8";
+    place.train_tiny("unbroken", more).succeeded();
+    let arguments = format!("pretrain --adapter cpu --config tiny.toml --out run {more}");
+    let mut child = place.command(arguments.split_whitespace()).spawn().unwrap();
+    wait_for_rows(&place, "run", 2, &mut child);
+    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.contains("goes on after step 2"), "{stderr}");
+    assert_eq!(place.list("run/checkpoints"), ["step-000002"]);
+    assert_eq!(samples_of(&place, "run").len(), 1);
+    // Once more, within the sample that is owed: no step is done before it is written.
+    let finished = place.run("pretrain --adapter cpu --resume run --max-time 0s").succeeded();
+    assert!(finished.stderr().contains("stopped after step 2, before another"), "{}", finished.stderr());
+    assert_eq!(place.list("run/checkpoints"), ["step-000002"]);
+    place.run("pretrain --adapter cpu --resume run").succeeded();
+    assert_eq!(samples_of(&place, "run"), samples_of(&place, "unbroken"));
 }
 
 #[test]

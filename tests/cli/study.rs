@@ -259,6 +259,51 @@ fn an_arm_that_diverges_is_told_cpu() {
     assert!(study(&place, "out").succeeded().stderr().contains("4 of 4 runs done"));
 }
 
+/// A loss per token says something else of other tokens: such arms are not compared.
+#[test]
+fn arms_with_other_tokens_are_refused_cpu() {
+    let place = Place::new();
+    place.write("book.jsonl", "{\"text\":\"all work and no play\",\"more\":\"makes jack a dull boy\"}\n".repeat(60));
+    let other = |more: &str| format!("[[arm]]\nname = \"first\"\n[[arm]]\nname = \"second\"\n{more}");
+    let refused = |base: &str, more: &str, parts: &[&str]| {
+        write(&place, "[1]", 4, &format!("{base}\n{}", other(more)));
+        study(&place, "out").refused(parts).refused(&["arm second: ", "arm first is evaluated on other windows"]);
+        assert!(!place.path("out").exists());
+    };
+    let data = "[base.data]\ntrain = \"book.jsonl\"";
+    let given = format!("{data}\nvalid = \"book.jsonl\"");
+    refused(&given, "[arm.model]\nvocab_size = 300", &["model.vocab_size: expected 128, got 300"]);
+    refused(&given, "[arm.data]\ntext_field = \"more\"", &["data.text_field", "\"text\"", "\"more\""]);
+    let text = String::from_utf8(place.read("tiny.toml")).unwrap();
+    place.write("tiny.toml", text.replace("vocab_size = 128", "vocab_size = 320"));
+    refused(&given, "[arm.data]\ntokenizer = \"bytes\"", &["data.tokenizer: expected none, got \"bytes\""]);
+    // A model that is started from brings its tokenizer.
+    let bytes = "--data book.jsonl --tokenizer bytes --steps 1";
+    place.train_tiny("from", bytes).succeeded();
+    refused(&given, "[arm.model]\nfrom = \"from\"", &["model.from: expected none, got", "from"]);
+    // The same tokens by another setting are the same.
+    write(&place, "[1]", 1, &format!("{given}\n{}", other("[arm.data]\ntokenizer = \"bpe\"")));
+    study(&place, "out").succeeded();
+    // An arm that joins is compared with one that has ended.
+    let more = "[arm.data]\ntokenizer = \"bpe\"\n[[arm]]\nname = \"third\"\n[arm.data]\ntokenizer = \"bytes\"";
+    write(&place, "[1]", 1, &format!("{given}\n{}", other(more)));
+    study(&place, "out").refused(&["arm third: data.tokenizer", "arm first"]);
+}
+
+#[test]
+fn a_folder_of_something_else_is_no_studys_cpu() {
+    let place = place("[1]", 1, ARMS);
+    place.train_tiny("run", "").succeeded();
+    let before = place.list("run");
+    study(&place, "run").refused(&["study folder run", "or one of this study", "choose another --out"]);
+    assert_eq!(place.list("run"), before);
+    fs::create_dir(place.path("empty")).unwrap();
+    study(&place, "empty").succeeded();
+    // Its own, also before it has a report.
+    fs::remove_file(place.path("empty/study.json")).unwrap();
+    study(&place, "empty").succeeded();
+}
+
 #[test]
 fn impossible_studies_are_refused_cpu() {
     let place = Place::new();

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use evenkeel_data::DataError;
 use evenkeel_train::{
-    Compute, Destination, Setup, TrainError, pretrain,
+    Compute, Destination, Setup, Summary, TrainError, pretrain,
     run_folder::RunFolder,
     settings::{Flags, Settings, Sources, key_table},
 };
@@ -114,7 +115,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let (settings, destination) = match arguments.resume {
         Some(path) => {
             let folder = RunFolder::open(&path)?;
-            let settings = Settings::from_run_file(&folder.run_file())?;
+            let settings = Settings::of_run(&folder.run_file())?;
             (settings, Destination::Resume(folder))
         }
         None => {
@@ -135,23 +136,40 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let mut progress = Progress::new(stop_on_signals()?, limit, arguments.profile, live);
     let ended = pretrain(&settings, destination, &compute, &mut progress).await;
     progress.end();
-    let summary = ended?;
+    let summary = match ended {
+        // What was asked for, and no fault.
+        Err(TrainError::Data(DataError::Stopped)) => {
+            output::note("stopped while the data were prepared, before a step; the same command goes on");
+            return Ok(());
+        }
+        ended => ended?,
+    };
+    tell(&summary, settings.train.steps);
+    Ok(())
+}
+
+/// Says what came of a run of `steps` steps.
+fn tell(summary: &Summary, steps: u64) {
+    let done = summary.step;
     if let Some((first, last)) = summary.losses {
         output::note(&format!(
             "{} after step {}: loss {first:.4} -> {last:.4}{} in {:.1} s of steps",
             if summary.finished { "finished" } else { "stopped" },
-            summary.step,
+            done,
             summary.valid_loss.map(|loss| format!(", validation {loss:.4}")).unwrap_or_default(),
             summary.step_time.as_secs_f64(),
         ));
+    } else if !summary.finished {
+        output::note(&format!("stopped after step {done}, before another"));
+    } else if done > steps {
+        output::note(&format!("nothing left to do: {done} steps are done, and train.steps in run.toml is {steps}"));
     } else {
-        output::note(&format!("nothing left to do: all {} steps are done", summary.step));
+        output::note(&format!("nothing left to do: all {done} steps are done"));
     }
     if let Some(best) = summary.best {
         output::note(&format!("best validation {:.4}, after step {}", best.valid_loss, best.step));
     }
     output::note(&format!("run folder {}", summary.folder.display()));
-    Ok(())
 }
 
 /// What the live view says of model and device.

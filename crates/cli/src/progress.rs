@@ -110,7 +110,7 @@ impl Progress {
         self.last_line = None;
         (self.steps, self.pace) = (steps, Pace::new(steps, plan.flops_per_step));
         output::note(&format!("run folder {}", folder.display()));
-        if done > 0 {
+        if done > 0 && done <= steps {
             output::note(&format!("going on after step {done} of {steps}"));
         }
         // A terminal that refuses gets lines.

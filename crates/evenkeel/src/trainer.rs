@@ -6,7 +6,7 @@ use evenkeel_gpu::now;
 use evenkeel_train::{
     Compute, Executor, Identity, MOST_SKIPPED, Point, Program, Setup, StepRecord, StepRow, TrainError,
     checkpoint::{self, trainer_state::Best},
-    evaluate, fixed_set,
+    damaged, evaluate, fixed_set,
     learning_rate::learning_rate,
     restore,
     run_folder::RunFolder,
@@ -97,11 +97,14 @@ impl Trainer {
     /// beginning where it has none. The settings are those of its `run.toml`.
     ///
     /// # Errors
-    /// As [`Trainer::new`], or a checkpoint that cannot be read or is another model's.
+    /// As [`Trainer::new`]; a run.toml that was emptied or cut; a checkpoint that cannot be read or is another run's.
     pub async fn resume(folder: &RunFolder, compute: &Compute) -> Result<Self, TrainError> {
-        let settings = Settings::from_run_file(&folder.run_file())?;
-        let newest = checkpoint::newest(folder)?;
-        let stored = newest.map(|(_, path)| checkpoint::load(&path).map(|stored| (path, stored))).transpose()?;
+        let settings = Settings::of_run(&folder.run_file())?;
+        let load = |(step, path): (u64, PathBuf)| match checkpoint::load(&path) {
+            Ok(stored) => Ok((path, stored)),
+            Err(error) => Err(damaged(folder, step, error.into())),
+        };
+        let stored = checkpoint::newest(folder)?.map(load).transpose()?;
         Self::place(&settings, compute, stored).await
     }
 

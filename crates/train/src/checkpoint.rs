@@ -127,7 +127,7 @@ impl StoredTensors {
 pub fn save(run: &RunFolder, parts: &CheckpointParts) -> Result<PathBuf, CheckpointError> {
     let name = folder_name(parts.trainer.step);
     let partial = run.partial().join(&name);
-    let complete = run.checkpoints().join(&name);
+    let complete = folder_of(run, parts.trainer.step);
     if complete.exists() {
         return Err(CheckpointError::malformed(&complete, "a new checkpoint", "an existing one"));
     }
@@ -179,11 +179,17 @@ pub(crate) fn write_file(
 /// Reads and checks a whole checkpoint folder.
 ///
 /// # Errors
-/// Whatever [`read_config`], [`load_parameters`] and [`TrainerState::read`] refuse, and optimizer tensors that are
-/// malformed or not finite.
+/// Whatever [`read_config`], [`load_parameters`] and [`TrainerState::read`] refuse, optimizer tensors that are
+/// malformed or not finite, and a state of another step than the folder is named after.
 pub fn load(folder: &Path) -> Result<LoadedCheckpoint, CheckpointError> {
     let config = read_config(folder)?;
-    let trainer = TrainerState::read(&folder.join(TRAINER_FILE))?;
+    let path = folder.join(TRAINER_FILE);
+    let trainer = TrainerState::read(&path)?;
+    if folder.file_name().is_some_and(|name| *name != *folder_name(trainer.step)) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let expected = format!("the step that its folder {name} is named after");
+        return Err(CheckpointError::malformed(&path, expected, format!("step {}", trainer.step)));
+    }
     let parameters = load_parameters(folder, &config.parameters())?;
     let optimizer = StoredTensors::read(folder.join(OPTIMIZER_FILE))?;
     Ok(LoadedCheckpoint { config, parameters, optimizer, trainer })
@@ -195,6 +201,19 @@ pub fn load(folder: &Path) -> Result<LoadedCheckpoint, CheckpointError> {
 /// A listing that fails.
 pub fn newest(run: &RunFolder) -> Result<Option<(u64, PathBuf)>, CheckpointError> {
     newest_in(&run.checkpoints())
+}
+
+/// Where a run has the checkpoint of `step`.
+pub fn folder_of(run: &RunFolder, step: u64) -> PathBuf {
+    run.checkpoints().join(folder_name(step))
+}
+
+/// The step of the newest checkpoint before `step`, if there is one.
+///
+/// # Errors
+/// A listing that fails.
+pub fn newest_before(run: &RunFolder, step: u64) -> Result<Option<u64>, CheckpointError> {
+    Ok(list(&run.checkpoints())?.range(..step).next_back().map(|(&step, _)| step))
 }
 
 /// The newest of the complete checkpoints in a folder, which need not be locked.
@@ -263,7 +282,7 @@ fn list(folder: &Path) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
         let entry = entry.map_err(CheckpointError::io("list", folder))?;
         let name = entry.file_name();
         let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        if let Some(step) = step.filter(|&step| *name == *folder_name(step)) {
+        if let Some(step) = step.filter(|&step| *name == *folder_name(step) && entry.path().is_dir()) {
             checkpoints.insert(step, entry.path());
         }
     }

@@ -112,7 +112,7 @@ pub enum TrainError {
         hint: String,
     },
     /// Gradients that stay non-finite, or are so in the last step.
-    #[error("step {step}: expected a finite gradient norm, got {skipped} steps in a row without; {hint}")]
+    #[error("step {step}: expected a finite gradient norm, got {} without; {hint}", in_a_row(*skipped))]
     NonFiniteNorm {
         /// The step.
         step: u64,
@@ -155,11 +155,21 @@ pub enum TrainError {
         /// The fact.
         what: &'static str,
         /// By the run.
-        expected: &'static str,
+        expected: String,
         /// By the checkpoint.
-        got: &'static str,
+        got: String,
         /// The next step, if there is one.
-        hint: &'static str,
+        hint: String,
+    },
+    /// A newest checkpoint that cannot be read, in a run that has an older one.
+    #[error("{source}; move {} away to go on after step {older}", checkpoint.display())]
+    Damaged {
+        /// What is wrong with it.
+        source: Box<Self>,
+        /// Its folder.
+        checkpoint: PathBuf,
+        /// The step of the older one.
+        older: u64,
     },
     /// A fault of an arm of a study.
     #[error("arm {arm}: {source}")]
@@ -204,6 +214,11 @@ pub enum TrainError {
         /// Free.
         free: u64,
     },
+}
+
+/// Steps, as a text.
+fn in_a_row(steps: u64) -> String {
+    if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps in a row") }
 }
 
 impl TrainError {

@@ -45,7 +45,7 @@ pub use pretrain::{Destination, Event, MOST_SKIPPED, Summary, Watch, pretrain};
 pub use program::{Program, ProgramParts, RecordedTraining, TrainingPart};
 pub use sampling::{Sampler, Sampling};
 pub use setup::{Plan, Setup, Weights};
-pub use state::{Identity, Point, restore, save};
+pub use state::{Identity, Point, damaged, restore, save};
 pub use stop_strings::StopStrings;
 pub use trainer::{HostTime, StepRecord, Trainer};
 pub use tvr::Tvr;

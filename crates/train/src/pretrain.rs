@@ -19,7 +19,7 @@ use crate::{
     profile::{Profile, StepProfile},
     run_folder::{MetricsFile, RunFolder, SamplesFile},
     settings::Settings,
-    state::{Identity, Point, restore, save},
+    state::{Identity, Point, damaged, restore, save},
 };
 
 /// Updates in a row that a run may skip because their gradient norm is not finite, a loss scale above 1 not being why.
@@ -106,7 +106,11 @@ pub async fn pretrain(
     drop(parameters);
     let (done, best) = match rest {
         Some((optimizer, state)) => {
-            restore(&setup.program, &mut executor, optimizer)?;
+            let restored = restore(&setup.program, &mut executor, optimizer);
+            restored.map_err(|error| match &destination {
+                Destination::Resume(folder) => damaged(folder, state.step, error),
+                Destination::New(_) => error,
+            })?;
             (state.step, state.best)
         }
         None => (0, None),
@@ -157,11 +161,14 @@ impl Run<'_> {
     async fn steps(&mut self, done: u64) -> Result<(), TrainError> {
         let train = &self.settings.train;
         // One that a stop or a kill kept from being written.
-        self.sample(done).await?;
+        if self.sample(done).await? && done < train.steps {
+            self.tell_stopped();
+            return Ok(());
+        }
         let mut warned = false;
         // Skipped updates in a row, and whether a checkpoint waits for a step that is applied.
         let (mut skipped, mut owed) = (0, false);
-        for step in done + 1..=train.steps {
+        for step in done.saturating_add(1)..=train.steps {
             self.begin(step).await?;
             // What reads the weights has the device to itself.
             let (evaluated, saved) = (self.is_due(train.eval_every, step), self.is_due(train.checkpoint_every, step));
@@ -173,7 +180,7 @@ impl Run<'_> {
             let good = record.applied || record.only_scaled_too_far();
             skipped = if good { 0 } else { skipped + 1 };
             if skipped == MOST_SKIPPED || (skipped > 0 && step == train.steps) {
-                return Err(TrainError::NonFiniteNorm { step, skipped, hint: self.resume_hint() });
+                return Err(TrainError::NonFiniteNorm { step, skipped, hint: self.way_on() });
             }
             if record.wrapped && !warned {
                 self.watch.event(Event::Notice("the data is at its end and begins again"));
@@ -193,14 +200,25 @@ impl Run<'_> {
                 self.save(&record, !owed).await?;
                 owed = false;
             }
-            if stop {
-                self.watch.event(Event::Notice(&format!("stopped; {}", self.resume_hint())));
+            if stop || self.stops_in_sample(&record, good).await? {
+                self.tell_stopped();
                 return Ok(());
             }
-            self.sample(step).await?;
         }
         self.summary.finished = true;
         Ok(())
+    }
+
+    /// Writes the sample that is due after a step, and returns whether a stop ends the run there: then the run goes on
+    /// from this step, so that it writes the sample once more.
+    async fn stops_in_sample(&mut self, record: &StepRecord, good: bool) -> Result<bool, TrainError> {
+        if !self.sample(record.step).await? || record.step == self.settings.train.steps {
+            return Ok(false);
+        }
+        if good && self.saved != record.step {
+            self.save(record, false).await?;
+        }
+        Ok(true)
     }
 
     /// Whether what is done every so many steps, and after the last, is done after `step`.
@@ -254,7 +272,7 @@ impl Run<'_> {
                 step,
                 loss: record.loss,
                 first: first.unwrap_or_else(|| "no tensor of the replay".to_owned()),
-                hint: self.resume_hint(),
+                hint: self.way_on(),
             });
         }
         if !record.applied {
@@ -307,7 +325,7 @@ impl Run<'_> {
     async fn save(&mut self, record: &StepRecord, only_as_best: bool) -> Result<(), TrainError> {
         let (step, applied_steps) = (record.step, record.applied_steps);
         let point = Point { step, applied_steps, only_as_best, best: self.summary.best };
-        let hint = self.resume_hint();
+        let hint = self.way_on();
         let path = save(&self.program, &mut self.executor, &self.folder, &self.identity, &point, &hint).await?;
         self.saved = record.step;
         let best = self.summary.best.map(|best| best.step);
@@ -319,5 +337,18 @@ impl Run<'_> {
     /// The command that goes on from the last checkpoint.
     fn resume_hint(&self) -> String {
         format!("evenkeel pretrain --resume {} goes on after step {}", self.folder.path().display(), self.saved)
+    }
+
+    /// How to go on after numbers that are not finite: without a checkpoint, the same steps would come to the same end.
+    fn way_on(&self) -> String {
+        match self.saved {
+            0 => "nothing is saved yet; a new run with a lower optimizer.lr or init.std may stay finite".to_owned(),
+            _ => self.resume_hint(),
+        }
+    }
+
+    fn tell_stopped(&mut self) {
+        let notice = format!("stopped; {}", self.resume_hint());
+        self.watch.event(Event::Notice(&notice));
     }
 }

@@ -53,12 +53,15 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Checks that [`RunFolder::create`] would take a path, without touching it.
+    /// Checks that [`RunFolder::create`] would take a path, and leaves everything there as it is.
     ///
     /// # Errors
     /// As there.
     pub fn check_unused(path: &Path) -> Result<(), CheckpointError> {
-        if path.is_dir() { require_unused(path) } else { Ok(()) }
+        if path.is_dir() {
+            require_unused(path)?;
+        }
+        require_writable(path)
     }
 
     /// Opens the folder of an earlier run, and removes what that run left incomplete.
@@ -174,6 +177,24 @@ fn require_unused(path: &Path) -> Result<(), CheckpointError> {
         lock(path)?;
     }
     Err(CheckpointError::NotEmpty { path: path.to_owned(), holds: excerpt(&other.to_string_lossy()) })
+}
+
+/// Checks that a folder is or can be made at `path` and be written to. Only the system knows: it is asked for another
+/// folder, under a name of this process's own, where `path` or the first folder above it is.
+pub(crate) fn require_writable(path: &Path) -> Result<(), CheckpointError> {
+    let place = std::path::absolute(path).map_err(CheckpointError::io("find", path))?;
+    let is_there = |above: &&Path| fs::symlink_metadata(above).is_ok();
+    let Some(nearest) = place.ancestors().find(is_there) else { return Ok(()) };
+    let refused = |got| Err(CheckpointError::malformed(path, "a new or empty folder", got));
+    match fs::metadata(nearest) {
+        Ok(kind) if kind.is_dir() => {}
+        Ok(_) if nearest == place => return refused("a file".to_owned()),
+        Ok(_) => return refused(format!("one below the file {}", nearest.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => return refused("a link to nothing".to_owned()),
+        Err(error) => return Err(CheckpointError::io("open", path)(error)),
+    }
+    let probe = nearest.join(format!(".evenkeel-{}", std::process::id()));
+    fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(CheckpointError::io("create", path))
 }
 
 /// Locks a folder for this process.

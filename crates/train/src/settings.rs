@@ -20,6 +20,7 @@ use toml::Table;
 
 use crate::error::TrainError;
 use given::Given;
+use keys::SECTIONS;
 use layers::Values;
 
 pub(crate) use given::read as read_toml;
@@ -77,9 +78,10 @@ impl Settings {
     /// # Errors
     /// A run file that cannot be read or is not TOML; an unknown section or key; a value of the wrong type or out of
     /// range, also where a higher layer replaces it; keys of `[model]` or `[init]` in the layer of `model.from` or
-    /// above; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or more.
+    /// above; `model.freeze` without `model.from`; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or
+    /// more.
     pub fn resolve(sources: &Sources) -> Result<Self, TrainError> {
-        Self::of(given::all(sources)?)
+        Self::of(given::all(sources)?)?.of_new_run()
     }
 
     /// The settings that tables of sections give, each with its origin and over the one before it.
@@ -87,7 +89,20 @@ impl Settings {
     /// # Errors
     /// As [`Self::resolve`].
     pub(crate) fn from_tables(tables: &[(String, Table)]) -> Result<Self, TrainError> {
-        Self::of(given::tables(tables)?)
+        Self::of(given::tables(tables)?)?.of_new_run()
+    }
+
+    /// Checks what is asked of a run that begins.
+    fn of_new_run(self) -> Result<Self, TrainError> {
+        if self.model.from.is_some() || self.model.freeze.is_empty() {
+            return Ok(self);
+        }
+        Err(TrainError::Setting {
+            name: "model.freeze".to_owned(),
+            expected: "an empty list without model.from, as nothing has trained the first weights".to_owned(),
+            got: format!("{:?}", self.model.freeze),
+            origin: "leave it out, or give model.from".to_owned(),
+        })
     }
 
     fn of(given: Vec<Given>) -> Result<Self, TrainError> {
@@ -99,9 +114,31 @@ impl Settings {
     /// The settings of a run file alone, such as the `run.toml` of a run folder.
     ///
     /// # Errors
-    /// As [`Self::resolve`].
+    /// As [`Self::resolve`], but for `model.freeze` without `model.from`: a run that began so stays readable.
     pub fn from_run_file(path: &Path) -> Result<Self, TrainError> {
-        Self::resolve(&Sources { file: Some(path.to_owned()), ..Sources::default() })
+        Self::of(given::all(&Sources { file: Some(path.to_owned()), ..Sources::default() })?)
+    }
+
+    /// The settings of a run that goes on, of its `run.toml`: with all sections, as [`Self::to_toml`] writes them. Those
+    /// of a file that was emptied or cut would be defaults, and no run's. A key by itself may be missing: an engine that
+    /// did not know it has written none.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], or a section that is missing.
+    pub fn of_run(path: &Path) -> Result<Self, TrainError> {
+        let table = read_toml(path)?;
+        let keys = |section: &str| table.get(section).and_then(toml::Value::as_table);
+        let from = keys("model").is_some_and(|model| model.contains_key("from"));
+        let whole = |section: &str| keys(section).is_some_and(|keys| !keys.is_empty()) || from && section == "init";
+        match SECTIONS.iter().find(|section| !whole(section)) {
+            None => Self::from_run_file(path),
+            Some(section) => Err(TrainError::Setting {
+                name: (*section).to_owned(),
+                expected: "a section, as the run wrote it".to_owned(),
+                got: "none".to_owned(),
+                origin: format!("put {} back as it was", path.display()),
+            }),
+        }
     }
 
     /// The settings of a run file's text.

@@ -10,7 +10,7 @@ use crate::{
     Compute, ComputeName, Executor, Program, Setup, TrainError,
     checkpoint::{
         self, CheckpointParts, LoadedCheckpoint, StoredTensors,
-        trainer_state::{self, Best, FORMAT_VERSION, TrainerState},
+        trainer_state::{self, Batches, Best, FORMAT_VERSION, TrainerState},
     },
     run_folder::RunFolder,
     settings::Settings,
@@ -27,7 +27,7 @@ pub struct Identity {
     config: ModelConfig,
     compute: ComputeName,
     seed: u64,
-    tokens_per_step: u64,
+    batches: Batches,
     tokenizer: Option<Tokenizer>,
     data: String,
 }
@@ -53,7 +53,12 @@ impl Identity {
             config: setup.config.clone(),
             compute: compute.name(),
             seed: train.seed,
-            tokens_per_step: (train.batch_size * train.grad_accumulation * train.seq_len) as u64,
+            batches: Batches {
+                order: settings.data.order,
+                batch_size: train.batch_size,
+                grad_accumulation: train.grad_accumulation,
+                seq_len: train.seq_len,
+            },
             tokenizer: setup.tokenizer.clone(),
             data: setup.batches.corpus().fingerprint(),
         }
@@ -69,25 +74,33 @@ impl Identity {
             backend: self.compute.backend.clone(),
             step: point.step,
             applied_steps: point.applied_steps,
-            data_position: point.step * self.tokens_per_step,
+            data_position: self.data_position(point.step),
             seed: self.seed,
             tokenizer: kind(self.tokenizer.as_ref()),
             data: Some(self.data.clone()),
+            batches: Some(self.batches),
             only_as_best: point.only_as_best,
             best: point.best,
         }
     }
 
-    /// Refuses to go on with a checkpoint of another model, or of other data: what came then would be no run that the
-    /// settings tell of.
+    /// Tokens that the first `step` steps read; settings keep those of one step below 2^32.
+    fn data_position(&self, step: u64) -> u64 {
+        let Batches { batch_size, grad_accumulation, seq_len, .. } = self.batches;
+        step.saturating_mul((batch_size * grad_accumulation * seq_len) as u64)
+    }
+
+    /// Refuses to go on with a checkpoint of another model, of other data, or of data read in another way: what came
+    /// then would be no run that the settings tell of.
     ///
     /// # Errors
     /// [`TrainError::Resume`]; a tokenizer that cannot be read.
     pub fn require_same_run(&self, path: &Path, stored: &LoadedCheckpoint) -> Result<(), TrainError> {
-        let other = |what, hint| {
-            let (path, expected, got) = (path.to_owned(), "the run's", "another");
-            Err(TrainError::Resume { path, what, expected, got, hint })
+        let other = |what, hint: &str| {
+            let (expected, got) = ("the run's".to_owned(), "another".to_owned());
+            Err(TrainError::Resume { path: path.to_owned(), what, expected, got, hint: hint.to_owned() })
         };
+        self.require_same_batches(path, &stored.trainer)?;
         if stored.config != self.config {
             return other("model", "");
         }
@@ -102,6 +115,55 @@ impl Identity {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks that the settings read on where the checkpoint's steps ended.
+    fn require_same_batches(&self, path: &Path, stored: &TrainerState) -> Result<(), TrainError> {
+        let mut facts = vec![("train.seed", self.seed.to_string(), stored.seed.to_string())];
+        if let Some(batches) = stored.batches {
+            let of = |Batches { order, batch_size, grad_accumulation, seq_len }: Batches| {
+                [
+                    ("data.order", format!("{:?}", order.name())),
+                    ("train.batch_size", batch_size.to_string()),
+                    ("train.grad_accumulation", grad_accumulation.to_string()),
+                    ("train.seq_len", seq_len.to_string()),
+                ]
+            };
+            let pairs = of(self.batches).into_iter().zip(of(batches));
+            facts.extend(pairs.map(|((key, run), (_, checkpoint))| (key, run, checkpoint)));
+        }
+        // Of a checkpoint that notes no more, this tells whether its steps had as many tokens.
+        let position = self.data_position(stored.step);
+        let what = "tokens read, by batch_size, grad_accumulation and seq_len";
+        facts.push((what, position.to_string(), stored.data_position.to_string()));
+        match facts.into_iter().find(|(_, run, checkpoint)| run != checkpoint) {
+            None => Ok(()),
+            Some((what, run, got)) => {
+                let hint = "; put run.toml back as it was, or begin a new run with other settings".to_owned();
+                Err(TrainError::Resume {
+                    path: path.to_owned(),
+                    what,
+                    expected: format!("{run} as in run.toml"),
+                    got,
+                    hint,
+                })
+            }
+        }
+    }
+}
+
+/// The error of reading the checkpoint of `step`, with the way on where an older checkpoint is there. A run is not made
+/// to go on from that one by itself: what is damaged is for its user to know.
+pub fn damaged(folder: &RunFolder, step: u64, error: TrainError) -> TrainError {
+    // All others are no fault of the checkpoint.
+    if !matches!(error, TrainError::Checkpoint(_) | TrainError::Data(_)) {
+        return error;
+    }
+    match checkpoint::newest_before(folder, step) {
+        Ok(Some(older)) => {
+            TrainError::Damaged { source: Box::new(error), checkpoint: checkpoint::folder_of(folder, step), older }
+        }
+        _ => error,
     }
 }
 

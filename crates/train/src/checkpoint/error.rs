@@ -79,6 +79,17 @@ pub enum CheckpointError {
         /// One of the entries.
         holds: String,
     },
+    /// A study was to write among files that are not its own.
+    #[error(
+        "study folder {}: expected a new or empty folder, or one of this study, got one that holds {holds}; choose \
+         another --out", path.display()
+    )]
+    NotAStudy {
+        /// The folder.
+        path: PathBuf,
+        /// One of the entries.
+        holds: String,
+    },
     /// Another process computes in the run folder.
     #[error("run folder {} is in use by another process", path.display())]
     InUse {

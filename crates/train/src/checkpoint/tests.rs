@@ -57,6 +57,7 @@ fn trainer(step: u64) -> TrainerState {
         seed: u64::MAX,
         tokenizer: Tokenizer::Bytes,
         data: Some("00".into()),
+        batches: None,
         only_as_best: false,
         best: None,
     }

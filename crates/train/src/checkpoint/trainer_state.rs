@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{CheckpointError, excerpt};
-use crate::tensor_file::read_text;
+use crate::{settings::Order, tensor_file::read_text};
 
 /// The only version of the checkpoint format so far.
 pub const FORMAT_VERSION: u32 = 1;
@@ -39,6 +39,9 @@ pub struct TrainerState {
     /// Fingerprint of the training data; none in a checkpoint of an engine that knew of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// Which tokens a step reads; none in a checkpoint of an engine that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Batches>,
     /// Whether it stands here for its validation loss alone, between the checkpoints that were due: it goes when a
     /// lower loss comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -46,6 +49,20 @@ pub struct TrainerState {
     /// The lowest validation loss up to here, if the run keeps its checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+}
+
+/// The settings that, with the seed, decide which tokens a step reads. A run that went on with others would read some
+/// twice and pass over some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batches {
+    /// `data.order`.
+    pub order: Order,
+    /// `train.batch_size`.
+    pub batch_size: usize,
+    /// `train.grad_accumulation`.
+    pub grad_accumulation: usize,
+    /// `train.seq_len`.
+    pub seq_len: usize,
 }
 
 /// The lowest validation loss of a run so far.

@@ -12,13 +12,13 @@ impl Run<'_> {
         self.samples.is_some() && self.is_due(self.settings.train.sample_every, step)
     }
 
-    /// Writes the sample that is due after `step`, unless it was written before. One that is interrupted is written when
-    /// the run goes on from the checkpoint of this step.
-    pub(super) async fn sample(&mut self, step: u64) -> Result<(), TrainError> {
+    /// Writes the sample that is due after `step`, unless it was written before; returns whether it was interrupted. Then
+    /// it is written when the run goes on from the checkpoint of this step.
+    pub(super) async fn sample(&mut self, step: u64) -> Result<bool, TrainError> {
         let due = self.sample_is_due(step);
-        let (Some(samples), Some(tokenizer)) = (&mut self.samples, &self.tokenizer) else { return Ok(()) };
+        let (Some(samples), Some(tokenizer)) = (&mut self.samples, &self.tokenizer) else { return Ok(false) };
         if !due || samples.ends_with(step) {
-            return Ok(());
+            return Ok(false);
         }
         let seed = self.settings.train.seed;
         let options = Generation {
@@ -43,7 +43,7 @@ impl Run<'_> {
             samples.append(&sample)?;
             self.watch.event(Event::Sampled(&sample));
         }
-        Ok(())
+        Ok(!complete)
     }
 }
 

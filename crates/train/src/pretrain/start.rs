@@ -4,7 +4,11 @@ use std::ops::ControlFlow;
 
 use super::{Destination, Event, Watch};
 use crate::{
-    Compute, Setup, TrainError, Weights, checkpoint, run_folder::RunFolder, settings::Settings, state::Identity,
+    Compute, Setup, TrainError, Weights,
+    checkpoint::{self, model::read_config},
+    run_folder::RunFolder,
+    settings::Settings,
+    state::{Identity, damaged},
 };
 
 /// Sets a run up, with the tokenizer that it began with.
@@ -29,8 +33,9 @@ pub(super) fn set_up(
 fn settings_here(settings: &Settings, destination: &Destination) -> Result<Settings, TrainError> {
     let mut here = settings.clone();
     if let (Some(from), Destination::Resume(folder)) = (&mut here.model.from, destination)
-        && let Some((_, newest)) = checkpoint::newest(folder)?
+        && let Some((step, newest)) = checkpoint::newest(folder)?
     {
+        read_config(&newest).map_err(|error| damaged(folder, step, error.into()))?;
         *from = newest;
     }
     Ok(here)
@@ -45,15 +50,16 @@ pub(super) fn pinned(settings: &Settings, weights: &Weights) -> Settings {
     pinned
 }
 
+/// The newest checkpoint, if there is one, checked against the run.
 pub(super) fn load_newest(
     folder: &RunFolder,
     identity: &Identity,
     compute: &Compute,
     watch: &mut dyn Watch,
 ) -> Result<Option<checkpoint::LoadedCheckpoint>, TrainError> {
-    let Some((_, path)) = checkpoint::newest(folder)? else { return Ok(None) };
-    let stored = checkpoint::load(&path)?;
-    identity.require_same_run(&path, &stored)?;
+    let Some((step, path)) = checkpoint::newest(folder)? else { return Ok(None) };
+    let stored = checkpoint::load(&path).map_err(|error| damaged(folder, step, error.into()))?;
+    identity.require_same_run(&path, &stored).map_err(|error| damaged(folder, step, error))?;
     let name = compute.name();
     if (&stored.trainer.adapter, &stored.trainer.driver) != (&name.adapter, &name.driver) {
         watch.event(Event::Notice(&format!(

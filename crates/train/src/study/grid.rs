@@ -1,6 +1,9 @@
 //! The file of a study, resolved: arms, each with the settings of its runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use toml::{Table, Value};
 
@@ -234,15 +237,7 @@ fn folder_name(name: &str) -> String {
 /// Checks that an arm is evaluated on the windows of the first, one by one.
 fn same_windows(first: &Arm, arm: &Arm) -> Result<(), TrainError> {
     let (Some(a), Some(b)) = (first.runs.first(), arm.runs.first()) else { return Ok(()) };
-    let differs = |name: &str, expected: String, got: String| TrainError::Arm {
-        arm: arm.name.clone(),
-        source: Box::new(TrainError::Setting {
-            name: name.to_owned(),
-            expected,
-            got,
-            origin: format!("arm {} is evaluated on other windows", first.name),
-        }),
-    };
+    let differs = |name: &str, expected, got| differs(first, arm, name, expected, got);
     if a.train.seq_len != b.train.seq_len {
         return Err(differs("train.seq_len", a.train.seq_len.to_string(), b.train.seq_len.to_string()));
     }
@@ -254,4 +249,32 @@ fn same_windows(first: &Arm, arm: &Arm) -> Result<(), TrainError> {
         return Err(differs("data.train", format!("{:?}", a.data.train), format!("{:?}", b.data.train)));
     }
     Ok(())
+}
+
+fn differs(first: &Arm, arm: &Arm, name: &str, expected: String, got: String) -> TrainError {
+    TrainError::Arm {
+        arm: arm.name.clone(),
+        source: Box::new(TrainError::Setting {
+            name: name.to_owned(),
+            expected,
+            got,
+            origin: format!("arm {} is evaluated on other windows", first.name),
+        }),
+    }
+}
+
+/// What may make other tokens of the same text, the likeliest first.
+const TOKENIZATION: [&str; 7] =
+    ["data.tokenizer", "data.bos", "data.text_field", "data.strict", "model.from", "model.vocab_size", "data.train"];
+
+/// That an arm is evaluated on other tokens than the first, with the setting that makes the difference.
+///
+/// # Errors
+/// Settings that cannot be written.
+pub(super) fn other_tokens(first: &Arm, arm: &Arm) -> Result<TrainError, TrainError> {
+    let entries = |arm: &Arm| arm.runs.first().map(Settings::entries).transpose().map(Option::unwrap_or_default);
+    let (a, b) = (entries(first)?, entries(arm)?);
+    let name = TOKENIZATION.into_iter().find(|&name| a.get(name) != b.get(name)).unwrap_or("data.valid");
+    let value = |entries: &BTreeMap<String, String>| entries.get(name).cloned().unwrap_or_else(|| "none".to_owned());
+    Ok(differs(first, arm, name, value(&a), value(&b)))
 }

@@ -12,6 +12,8 @@ use crate::{TrainError, checkpoint::error::CheckpointError, checkpoint::write_fi
 
 /// The setting that differs from run to run of an arm.
 const SEED: &str = "train.seed";
+/// The report for programs.
+pub(super) const REPORT_FILE: &str = "study.json";
 
 /// The outcome of a study.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -138,7 +140,7 @@ impl Report {
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let mut json = serde_json::to_string_pretty(self).map_err(TrainError::settings_format)?;
         json.push('\n');
-        for (name, text) in [("study.md", self.to_markdown()), ("study.json", json)] {
+        for (name, text) in [("study.md", self.to_markdown()), (REPORT_FILE, json)] {
             let (partial, complete) = (out.join(format!("{name}.partial")), out.join(name));
             write_file(&partial, |writer| writer.write_all(text.as_bytes()))?;
             fs::rename(&partial, &complete).map_err(CheckpointError::io("write", &complete))?;

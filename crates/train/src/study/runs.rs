@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Arm, Report, RunResult, Study, result::divergence};
+use evenkeel_data::{DataError, Windows};
+
+use super::{Arm, Report, RunResult, Study, grid::other_tokens, report::REPORT_FILE, result::divergence};
 use crate::{
-    Compute, Destination, Setup, TrainError, Watch, pretrain,
-    run_folder::{RUN_FILE, RunFolder},
+    Compute, Destination, Setup, TrainError, Watch,
+    checkpoint::error::{CheckpointError, excerpt},
+    fixed_set, pretrain,
+    run_folder::{RUN_FILE, RunFolder, require_writable},
     settings::Settings,
 };
 
@@ -66,12 +70,30 @@ impl Study {
     /// The runs of this study in the folder `out`, which need not exist.
     ///
     /// # Errors
-    /// A run that was begun with other settings; files of a run that cannot be read.
+    /// A folder that cannot be made or is not this study's; a run that was begun with other settings; files of a run that
+    /// cannot be read.
     pub fn plan(&self, out: &Path) -> Result<Plan<'_>, TrainError> {
+        self.require_own(out)?;
+        require_writable(out)?;
         // By seed first: a study that is stopped has compared all arms on the seeds that it has done.
         let order = (0..self.seeds.len()).flat_map(|seed| self.arms.iter().map(move |arm| (arm, &arm.runs[seed])));
         let runs = order.map(|(arm, settings)| PlannedRun::new(arm, settings, out)).collect::<Result<_, _>>()?;
         Ok(Plan { study: self, out: out.to_owned(), runs })
+    }
+
+    /// Checks that a folder that holds something holds a report, or an arm of this study.
+    fn require_own(&self, out: &Path) -> Result<(), CheckpointError> {
+        if !out.is_dir() {
+            return Ok(());
+        }
+        let entries = std::fs::read_dir(out).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.map_err(CheckpointError::io("list", out))?;
+        let names: Vec<_> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let own = |name: &String| name == REPORT_FILE || self.arms.iter().any(|arm| arm.folder == *name);
+        match names.first().filter(|_| !names.iter().any(own)) {
+            None => Ok(()),
+            Some(name) => Err(CheckpointError::NotAStudy { path: out.to_owned(), holds: excerpt(name) }),
+        }
     }
 }
 
@@ -104,20 +126,22 @@ impl<'a> PlannedRun<'a> {
         move |source| TrainError::StudyRun { arm: arm.clone(), seed, source: Box::new(source) }
     }
 
-    /// Checks model, data and memory, and counts the work.
-    fn set_up(&mut self, compute: &Compute) -> Result<(), TrainError> {
+    /// Checks model, data and memory, and counts the work; returns the tokens that the run is evaluated on.
+    fn set_up(&mut self, compute: &Compute) -> Result<Vec<u32>, TrainError> {
         let setup = Setup::new(self.settings, compute)?;
         compute.fits(&setup.program.schedule)?;
-        if setup.validation.is_none() {
+        let Some(windows) = &setup.validation else {
             return Err(TrainError::Setting {
                 name: "data.valid".to_owned(),
                 expected: "something to compare the arms on".to_owned(),
                 got: "none".to_owned(),
                 origin: "token shards hold nothing out by themselves".to_owned(),
             });
+        };
+        if self.result.is_none() {
+            self.work = setup.plan(self.settings).flops_per_step as f64 * self.settings.train.steps as f64;
         }
-        self.work = setup.plan(self.settings).flops_per_step as f64 * self.settings.train.steps as f64;
-        Ok(())
+        tokens_of(windows)
     }
 
     /// Trains and measures; none if the watch stopped it.
@@ -128,6 +152,7 @@ impl<'a> PlannedRun<'a> {
         };
         let reason = match pretrain(self.settings, destination, compute, watch).await {
             Ok(summary) if !summary.finished => return Ok(None),
+            Err(TrainError::Data(DataError::Stopped)) => return Ok(None),
             Ok(_) => None,
             Err(error) => Some(divergence(&error).ok_or(error)?),
         };
@@ -142,6 +167,18 @@ impl<'a> PlannedRun<'a> {
     }
 }
 
+/// The tokens of the windows that a run is evaluated on.
+fn tokens_of(windows: &Windows) -> Result<Vec<u32>, TrainError> {
+    let time = windows.seq_len();
+    let mut all = Vec::new();
+    let (mut tokens, mut targets) = (vec![0; time], vec![0; time]);
+    for window in fixed_set(windows) {
+        windows.fill(window, &mut tokens, &mut targets)?;
+        all.extend(tokens.first().into_iter().chain(&targets));
+    }
+    Ok(all)
+}
+
 impl Plan<'_> {
     /// The runs, seed by seed.
     pub fn runs(&self) -> &[PlannedRun<'_>] {
@@ -153,15 +190,31 @@ impl Plan<'_> {
         self.runs.iter().filter(|run| run.result.is_some()).count()
     }
 
+    /// Checks all that is left to do, and that the arms are evaluated on the same tokens: of others, however alike the
+    /// text is, a loss per token says something else.
+    fn set_up(&mut self, compute: &Compute) -> Result<(), TrainError> {
+        for of_seed in self.runs.chunks_mut(self.study.arms.len()) {
+            let [first, others @ ..] = of_seed else { continue };
+            if first.result.is_some() && others.iter().all(|run| run.result.is_some()) {
+                continue;
+            }
+            let tokens = first.set_up(compute).map_err(first.fault())?;
+            for run in others.iter_mut().filter(|run| run.result.is_none()) {
+                if run.set_up(compute).map_err(run.fault())? != tokens {
+                    return Err(other_tokens(first.arm, run.arm)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Does whatever is left to do, after a check of all of it; then the report is written into the study's folder.
     /// None if `watch` stopped it: planned and run again, it goes on from there.
     ///
     /// # Errors
     /// Whatever is wrong with a run, with its arm and seed; a device that is lost. What is done stays.
     pub async fn run(mut self, compute: &Compute, watch: &mut dyn StudyWatch) -> Result<Option<Report>, TrainError> {
-        for run in self.runs.iter_mut().filter(|run| run.result.is_none()) {
-            run.set_up(compute).map_err(run.fault())?;
-        }
+        self.set_up(compute)?;
         let all = self.runs.len();
         for i in 0..all {
             if self.runs[i].result.is_some() {
