@@ -199,7 +199,7 @@ fn wrong_segments_are_caught() {
         ("no threshold", rescale, "params.threshold)", "0.0)", "rescaled"),
         ("segments without spread", rescale, "if !exceeds { return; }", "", "NaN"),
         ("not about the mean", rescale, "x[i] - mean", "x[i]", "x: NMSE"),
-        ("gap scaled too", rescale, "lane < chunk.y % 4u", "chunk.y % 4u > 0u && lane < 4u", "x: NMSE"),
+        ("gap scaled too", rescale, "< vec4(chunk.y % 4u)", "< vec4(4u)", "x: NMSE"),
         ("flag of no segment", rescale, "group % params.S == 0u", "segment == 0u", "rescaled"),
         ("lower median", median, "count % 2u == 0u", "count == 0u", "NMSE"),
         ("without stride", median, "x[i * params.stride]", "x[i]", "NMSE"),
@@ -411,7 +411,8 @@ fn sign_of_zero_is_positive() {
     }
     let card = &rational_bwd_coefficients::CARD;
     assert_eq!(faults(vec![Card { cases, ..*card }], Stage::Check), Vec::<String>::new());
-    for variant in card.variants {
+    let device = evenkeel_tests::gpu().unwrap().profile();
+    for variant in card.variants.iter().filter(|variant| variant.able(&device)) {
         let builtin =
             rewritten(card, variant.name, "return select(vec4(1.0), vec4(-1.0), v < vec4<f32>());", "return sign(v);");
         assert_caught("sign(0) = 0", vec![Card { cases, ..builtin }], Stage::Check, "db_partial: NMSE");

@@ -34,16 +34,9 @@ struct Run {
     trainer: Trainer,
 }
 
-/// `model.freeze` also without the model.from that runs have beside it.
 fn settings(more: &[&str]) -> Result<Settings, TrainError> {
-    let resolve = |set| Settings::resolve(&Sources { set, ..Sources::default() });
-    let all = TINY.iter().chain(more).map(ToString::to_string);
-    let (frozen, set): (Vec<_>, Vec<_>) = all.partition(|set| set.starts_with("model.freeze="));
-    let mut settings = resolve(set)?;
-    for list in frozen {
-        settings.model.freeze = resolve(vec!["model.from=other".to_owned(), list])?.model.freeze;
-    }
-    Ok(settings)
+    let set = TINY.iter().chain(more).map(ToString::to_string).collect();
+    Settings::resolve(&Sources { set, ..Sources::default() })
 }
 
 /// The line that refuses these settings.

@@ -52,7 +52,6 @@ fn impossible_kats_and_variance_control_are_refused_cpu() {
         ("tvr.target_std=0", &["tvr.target_std", "> 0", "got 0"]),
         ("tvr.target_std=-0.01", &["tvr.target_std", "-0.01"]),
         ("tvr.interval=0", &["tvr.interval", ">= 1", "got 0"]),
-        ("model.freeze=['lm_head']", &["model.freeze", "without model.from", "lm_head"]),
         ("tvr.threshold=0.5", &["tvr.threshold", "0.5"]),
         ("instruments.interval=-1", &["instruments.interval", "-1"]),
         ("model.arch=rnn", &["model.arch", "rnn", "kat"]),

@@ -19,29 +19,37 @@ impl Stop {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Asks for it; returns whether that was the first time.
-    pub(crate) fn ask(&self) -> bool {
-        let first = !self.asked.swap(true, Ordering::Relaxed);
-        if first {
-            output::note("stopping after this step; Ctrl-C once more stops at once");
+    /// Asks for it.
+    pub(crate) fn ask(&self) {
+        if self.is_first() {
+            tell_stopping();
         }
-        first
+    }
+
+    fn is_first(&self) -> bool {
+        !self.asked.swap(true, Ordering::Relaxed)
     }
 
     /// Does what a signal asks for: the second one ends the process at once, with the status that the signal has by
     /// default (130 after Ctrl-C, 143 after SIGTERM in a shell).
     pub(crate) fn signal(&self) {
-        if self.ask() {
-            // The live view has a terminal to restore first, so that it keeps the handler.
+        if self.is_first() {
+            // The live view has a terminal to restore first, so that it keeps the handler. Before it is told: whoever
+            // reads that may send the second one at once.
             if !view::is_open() {
                 restore_default_actions();
             }
+            tell_stopping();
             return;
         }
         view::close();
         restore_default_actions();
         end();
     }
+}
+
+fn tell_stopping() {
+    output::note("stopping after this step; Ctrl-C once more stops at once");
 }
 
 /// What the first signal asks to stop.

@@ -78,10 +78,9 @@ impl Settings {
     /// # Errors
     /// A run file that cannot be read or is not TOML; an unknown section or key; a value of the wrong type or out of
     /// range, also where a higher layer replaces it; keys of `[model]` or `[init]` in the layer of `model.from` or
-    /// above; `model.freeze` without `model.from`; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or
-    /// more.
+    /// above; a `seq_len` above `max_position_embeddings`; a step of 2^32 tokens or more.
     pub fn resolve(sources: &Sources) -> Result<Self, TrainError> {
-        Self::of(given::all(sources)?)?.of_new_run()
+        Self::of(given::all(sources)?)
     }
 
     /// The settings that tables of sections give, each with its origin and over the one before it.
@@ -89,20 +88,7 @@ impl Settings {
     /// # Errors
     /// As [`Self::resolve`].
     pub(crate) fn from_tables(tables: &[(String, Table)]) -> Result<Self, TrainError> {
-        Self::of(given::tables(tables)?)?.of_new_run()
-    }
-
-    /// Checks what is asked of a run that begins.
-    fn of_new_run(self) -> Result<Self, TrainError> {
-        if self.model.from.is_some() || self.model.freeze.is_empty() {
-            return Ok(self);
-        }
-        Err(TrainError::Setting {
-            name: "model.freeze".to_owned(),
-            expected: "an empty list without model.from, as nothing has trained the first weights".to_owned(),
-            got: format!("{:?}", self.model.freeze),
-            origin: "leave it out, or give model.from".to_owned(),
-        })
+        Self::of(given::tables(tables)?)
     }
 
     fn of(given: Vec<Given>) -> Result<Self, TrainError> {
@@ -114,9 +100,9 @@ impl Settings {
     /// The settings of a run file alone, such as the `run.toml` of a run folder.
     ///
     /// # Errors
-    /// As [`Self::resolve`], but for `model.freeze` without `model.from`: a run that began so stays readable.
+    /// As [`Self::resolve`].
     pub fn from_run_file(path: &Path) -> Result<Self, TrainError> {
-        Self::of(given::all(&Sources { file: Some(path.to_owned()), ..Sources::default() })?)
+        Self::resolve(&Sources { file: Some(path.to_owned()), ..Sources::default() })
     }
 
     /// The settings of a run that goes on, of its `run.toml`: with all sections, as [`Self::to_toml`] writes them. Those
