@@ -8,10 +8,11 @@ use std::{collections::HashSet, error::Error, time::Duration};
 
 use evenkeel_gpu::{Gpu, Kernel};
 use evenkeel_schedule::Phase;
-use evenkeel_shaders::{Arg, CARDS, Card, Class, DType, Form, Params, Precision, Variant, trial::words};
+use evenkeel_shaders::{Arg, CARDS, Card, DType, Form, Params, Precision, Variant, trial::words};
 use evenkeel_train::{
     Compute, Setup,
     settings::{Settings, Sources},
+    speed::matmul_extent,
 };
 
 /// Timed submits of a variant: an odd number, for the median.
@@ -72,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn measure(kernel: &str, preset: &str, adapter: &str) -> Result<(), Box<dyn Error>> {
     let gpu = evenkeel_gpu::select(Some(adapter)).await?.open().await?;
     println!("{}", gpu.adapter());
-    let extent = if gpu.profile().class == Class::Discrete { 4096 } else { 1024 };
+    let extent = matmul_extent(gpu.profile().class);
     let ceilings = ceilings(&gpu, extent).await?;
     println!("ceilings: copy {:.1} GB/s, best {extent}^3 product {:.1} GFLOP/s", ceilings.copy, ceilings.product);
     println!(
@@ -83,8 +84,8 @@ async fn measure(kernel: &str, preset: &str, adapter: &str) -> Result<(), Box<dy
         if !card.name.contains(kernel) {
             continue;
         }
-        let mixed = if card.name.starts_with("matmul") { Some(Precision::F16) } else { None };
-        for precision in [Some(Precision::F32), mixed].into_iter().flatten() {
+        let product = card.name.starts_with("matmul");
+        for precision in if product { vec![Precision::F32, Precision::F16] } else { vec![Precision::F32] } {
             // Printed as they come: what is cut off has shown what it measured.
             time(&gpu, card, precision, &params, |row| row.print(&ceilings)).await?;
         }
@@ -98,7 +99,9 @@ async fn ceilings(gpu: &Gpu, extent: usize) -> Result<Ceilings, Box<dyn Error>> 
     let copied = Params::dims([("N", COPIED)]).with_scalar("alpha", 1.0);
     let mut ceilings = Ceilings { copy: 0.0, product: 0.0 };
     time(gpu, card, Precision::F32, &copied, |row| {
-        ceilings.copy = if row.used { row.gigabytes() } else { ceilings.copy };
+        if row.used {
+            ceilings.copy = row.gigabytes();
+        }
     })
     .await?;
     for card in matmuls() {

@@ -1,4 +1,6 @@
 
+const COEFFICIENTS: u32 = 10u;
+
 // A lane's sums of the gradients to a0..a5 and b1..b4.
 struct Sums {
     a: array<f32, 6>,

@@ -1,6 +1,4 @@
 
-const COEFFICIENTS: u32 = 10u;
-
 // Gradient number `lane` of the workgroup's lanes together, in a fixed order, where they are one subgroup: no barrier of the
 // workgroup, for which lavapipe 22.3 takes a kernel apart into coroutines whose sums live in memory. Of no use from lane
 // COEFFICIENTS on. The importing kernel declares LANES: at least COEFFICIENTS.

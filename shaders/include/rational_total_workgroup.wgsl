@@ -1,6 +1,4 @@
 
-const COEFFICIENTS: u32 = 10u;
-
 var<workgroup> lane_sums: array<f32, COEFFICIENTS * LANES>; // lane by lane: neither stores nor loads meet in a bank
 
 // Gradient number `lane` of the workgroup's lanes together, in a fixed order; nothing for lanes from COEFFICIENTS on. The

@@ -53,10 +53,7 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let sources = Sources {
         tokenizer: match Tokenizer::of_folder(&folder)? {
             Some(tokenizer) => TokenizerChoice::Given(tokenizer),
-            None => {
-                output::note(&format!("{}: no tokenizer.json: text is taken as bytes", folder.display()));
-                TokenizerChoice::AutoBytes
-            }
+            None => TokenizerChoice::AutoBytes,
         },
         train: arguments.data,
         text_field: arguments.text_field,
@@ -66,6 +63,10 @@ pub(crate) async fn run(arguments: Arguments, adapter: Option<&str>) -> Outcome 
     let mut progress = DataProgress::default();
     let data = open_whole(&sources, config.vocab_size, &mut progress.watch())?;
     drop(progress);
+    // Token shards need none.
+    if matches!((&sources.tokenizer, &data.tokenizer), (TokenizerChoice::AutoBytes, Some(known)) if known.is_bytes()) {
+        output::note(&format!("{}: no tokenizer.json: text is taken as bytes", folder.display()));
+    }
     let windows = Windows::new(data.train, seq_len)?;
     let weights = model::load_parameters(&folder, &config.parameters())?;
     let compute = adapter::open(adapter).await?;

@@ -19,9 +19,6 @@ const SAMPLES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Elements of the copy: 64 MiB, beyond all caches but the largest.
 const COPIED: usize = 1 << 24;
-/// Extents of the products; on discrete GPUs, which have cores for more workgroups than those make.
-const EXTENT: usize = 1024;
-const DISCRETE_EXTENT: usize = 4096;
 
 /// A model of a preset's shape on its device, with TVR, that trains on the stories.
 #[derive(Debug)]
@@ -128,8 +125,14 @@ pub struct Ceilings {
     pub copy_bytes_per_s: f64,
     /// Floating-point operations per second of the best of the three products of square matrices.
     pub matmul_flop_per_s: f64,
-    /// Their extent: 1024, on discrete GPUs 4096.
+    /// Their extent, that of [`matmul_extent`].
     pub matmul_extent: usize,
+}
+
+/// The extent of the square products that are a device's ceiling: on discrete GPUs, which have cores for more workgroups
+/// than 1024 x 1024 outputs make, 4096.
+pub fn matmul_extent(class: Class) -> usize {
+    if class == Class::Discrete { 4096 } else { 1024 }
 }
 
 /// Measures them.
@@ -142,8 +145,8 @@ pub async fn ceilings(compute: &Compute) -> Result<Ceilings, TrainError> {
         scale::CARD.bytes(&copied, Precision::F32) as f64 / seconds(compute, &scale::CARD, &copied).await?;
     let mut matmul_flop_per_s = 0.0_f64;
     let matmul_extent = match compute {
-        Compute::Gpu(gpu) if gpu.profile().class == Class::Discrete => DISCRETE_EXTENT,
-        Compute::Gpu(_) | Compute::Cpu => EXTENT,
+        Compute::Gpu(gpu) => matmul_extent(gpu.profile().class),
+        Compute::Cpu => matmul_extent(Class::Software),
     };
     for (card, stride) in
         [(&matmul_nn::CARD, "x_stride"), (&matmul_nt::CARD, "y_stride"), (&matmul_tn::CARD, "x_stride")]
